@@ -1,0 +1,195 @@
+"""Artifact: an exported file and what it says of itself; Exporter: what a plug-in must be."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+from nbedge import files
+from nbedge.errors import ExportError, InputError
+from nbedge.preprocessing import Preprocessing
+
+SCHEMA_VERSION = 1
+
+#: scheme name -> (weights, activations, input and output)
+SCHEMES: Mapping[str, tuple[str, str, str]] = {
+    "fp32": ("fp32", "fp32", "fp32"),
+    "fp16": ("fp16", "fp16", "fp32"),
+    "dynamic": ("int8", "fp32", "fp32"),
+    "int8": ("int8", "int8", "int8"),
+    "int8-float-io": ("int8", "int8", "fp32"),
+    "int8x16": ("int8", "int16", "int16"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of a file.
+
+    Attributes:
+        name: the name inside the file.
+        shape: sizes in the file's own layout.
+        dtype: numpy name of the type ("float32", "int8", "uint8", ...).
+        layout: "NCHW", "NHWC" or "NC".
+        scale: real value of one integer step; 0 for a float tensor.
+        zero_point: the integer that stands for 0.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str
+    scale: float = 0.0
+    zero_point: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """An exported file; its sidecar `NAME.EXT.json` holds the same record.
+
+    Attributes:
+        path: the file.
+        format: name of the format ("onnx", "tflite", ...).
+        scheme: name in `SCHEMES`, which gives the types of weights, activations and input/output.
+        inputs: signature, in the file's own names and layouts.
+        outputs: likewise.
+        preprocessing: how a picture becomes the input.
+        classes: names of the outputs, in order.
+        derived_from: file name of the artifact or checkpoint that it was made from.
+        tools: package name -> version of what wrote it.
+        sha256: of the file.
+        size_bytes: of the file.
+    """
+
+    path: Path
+    format: str
+    scheme: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    derived_from: str
+    tools: Mapping[str, str] = field(default_factory=dict)
+    sha256: str = ""
+    size_bytes: int = 0
+
+    def sealed(self) -> "Artifact":
+        """Return the record with the file's size and sha256 as they are now."""
+        return replace(self, sha256=files.sha256(self.path), size_bytes=self.path.stat().st_size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values; the path is left to the sidecar's own place."""
+        weights, activations, io = SCHEMES[self.scheme]
+        values = asdict(self)
+        del values["path"]
+        return {"schema_version": SCHEMA_VERSION, "file": self.path.name, **values,
+                "weights": weights, "activations": activations, "io": io}  # fmt: skip
+
+    def write_sidecar(self) -> Path:
+        """Write the sidecar beside the file and return its path."""
+        path = sidecar(self.path)
+        files.write_json(path, self.to_dict())
+        return path
+
+
+def sidecar(path: Path) -> Path:
+    """Return where the sidecar of `path` lies."""
+    return path.with_name(path.name + ".json")
+
+
+def read(path: Path) -> Artifact:
+    """Read the artifact at `path` from its sidecar.
+
+    Raises:
+        InputError: the file or its sidecar is missing, unreadable, or the file is not the one described.
+    """
+    files.existing(path, "the file")
+    place = files.existing(sidecar(path), "the sidecar")
+    try:
+        values = json.loads(place.read_text(encoding="utf-8"))
+        found = Artifact(
+            path=path,
+            format=values["format"],
+            scheme=values["scheme"],
+            inputs=tuple(_tensor(v) for v in values["inputs"]),
+            outputs=tuple(_tensor(v) for v in values["outputs"]),
+            preprocessing=Preprocessing.from_dict(values["preprocessing"]),
+            classes=tuple(values["classes"]),
+            derived_from=values["derived_from"],
+            tools=values["tools"],
+            sha256=values["sha256"],
+            size_bytes=values["size_bytes"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{place} is no sidecar of nbedge ({error!r}); export the file again") from error
+    if files.sha256(path) != found.sha256:
+        raise InputError(f"{path} is not the file that {place.name} describes (sha256 differs); export it again")
+    return found
+
+
+def _tensor(values: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(**{**values, "shape": tuple(values["shape"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What an exporter is asked to do, in a process of its own.
+
+    Attributes:
+        source: the file to convert, a copy that may be spoiled.
+        targets: scheme -> file to write.
+        calibration: `.npy`, preprocessed inputs (n, c, h, w) float32, as the source's input takes them.
+        workdir: an empty folder for everything else; it is thrown away.
+    """
+
+    source: Path
+    targets: Mapping[str, Path]
+    calibration: Path
+    workdir: Path
+
+
+class Exporter(Protocol):
+    """A plug-in of the entry-point group `nbedge.exporters`: it makes files of one format from another.
+
+    Attributes:
+        consumes: format of the source ("torch" is a `torch.export` program, `.pt2`).
+        produces: format written.
+        schemes: the schemes that it can write.
+        extra: the extra of nbedge that installs what it needs.
+        packages: distributions whose versions are recorded in the sidecar.
+    """
+
+    consumes: str
+    produces: str
+    schemes: frozenset[str]
+    extra: str
+    packages: tuple[str, ...]
+
+    def convert(self, job: Job) -> None:
+        """Write every file of `job.targets`; anything raised or printed goes into the log."""
+
+    def signature(self, path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+        """Read the inputs and outputs of a file that `convert` wrote."""
+
+
+def exporters() -> dict[str, Exporter]:
+    """Return every installed exporter by the name of its entry point."""
+    return {entry.name: entry.load() for entry in entry_points(group="nbedge.exporters")}
+
+
+def exporter_of(format: str, scheme: str) -> tuple[str, Exporter]:
+    """Find the exporter that writes `scheme` in `format`.
+
+    Raises:
+        ExportError: no installed exporter does.
+    """
+    found = exporters()
+    for name, candidate in found.items():
+        if candidate.produces == format and scheme in candidate.schemes:
+            return name, candidate
+    offered = sorted(f"{e.produces}: {', '.join(sorted(e.schemes))}" for e in found.values())
+    raise ExportError(
+        f"no exporter writes {scheme!r} in the format {format!r}; installed are {'; '.join(offered) or 'none'}"
+    )

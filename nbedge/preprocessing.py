@@ -1,0 +1,58 @@
+"""What turns a picture into a network's input: one record for training, calibration and the device."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbedge.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """Picture (uint8, NHWC) to input (float32, NCHW): x = (picture / 255 - mean) / std.
+
+    Attributes:
+        shape: (channels, height, width) of the input; pictures of another size are resized to it.
+        mean: per channel, in [0, 1] units.
+        std: per channel, in [0, 1] units.
+        resize: interpolation of the resize, a Pillow filter name.
+    """
+
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be applied."""
+        channels = self.shape[0]
+        if channels not in (1, 3):
+            raise InputError(f"input shape {self.shape}: the first number is channels, 1 (grey) or 3 (RGB)")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != channels:
+                raise InputError(f"{name} has {len(values)} values for {channels} channels; give one a channel")
+        if min(self.std) <= 0:
+            raise InputError(f"std {self.std} must be above 0 in every channel")
+
+    def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Normalise `pictures` (n, h, w, c) into an input (n, c, h, w), contiguous."""
+        scale, shift = self.scale_shift()
+        x = pictures.astype(np.float32) * scale + shift
+        return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+
+    def scale_shift(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return (scale, shift), each (c,), with x = picture * scale + shift."""
+        mean, std = np.asarray(self.mean), np.asarray(self.std)
+        return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Preprocessing":
+        """Read what `to_dict` wrote."""
+        channels, height, width = values["shape"]
+        return cls((channels, height, width), tuple(values["mean"]), tuple(values["std"]), values["resize"])
