@@ -161,11 +161,30 @@ class Exporter(Protocol):
         packages: distributions whose versions are recorded in the sidecar.
     """
 
-    consumes: str
-    produces: str
-    schemes: frozenset[str]
-    extra: str
-    packages: tuple[str, ...]
+    @property
+    def consumes(self) -> str:
+        """See above."""
+        ...
+
+    @property
+    def produces(self) -> str:
+        """See above."""
+        ...
+
+    @property
+    def schemes(self) -> frozenset[str]:
+        """See above."""
+        ...
+
+    @property
+    def extra(self) -> str:
+        """See above."""
+        ...
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """See above."""
+        ...
 
     def convert(self, job: Job) -> None:
         """Write every file of `job.targets`; anything raised or printed goes into the log."""

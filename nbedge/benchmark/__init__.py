@@ -1,0 +1,10 @@
+"""How long a file takes and how much memory it needs, on the machine that this runs on.
+
+Needs numpy and the runtime of the file, nothing else.
+"""
+
+from nbedge.benchmark.local import measure
+from nbedge.benchmark.machine import conditions
+from nbedge.benchmark.measurement import Measurement
+
+__all__ = ["Measurement", "conditions", "measure"]

@@ -1,0 +1,29 @@
+"""The process that runs one exporter: `python -m nbedge.conversion.worker JOB.json`."""
+
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from nbedge.artifact import Job, exporters
+
+
+def main(request: Path) -> int:
+    """Do the job that `request` describes; on an error write what it was beside it."""
+    values: dict[str, Any] = json.loads(request.read_text(encoding="utf-8"))
+    targets = {scheme: Path(path) for scheme, path in values["targets"].items()}
+    job = Job(Path(values["source"]), targets, Path(values["calibration"]), Path(values["workdir"]))
+    try:
+        exporters()[values["exporter"]].convert(job)
+    except BaseException as error:  # converters raise whatever they like, SystemExit included
+        traceback.print_exc()
+        lines = str(error).strip().splitlines() or ["no message"]
+        answer = {"kind": type(error).__name__, "message": lines[0]}
+        Path(values["answer"]).write_text(json.dumps(answer), encoding="utf-8")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,140 @@
+"""Plan: which layers of the tiny model are expanded, by which block, at which ratio. Equal plans build equal giants."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from nbedge.errors import PlanError
+
+SCHEMA_VERSION = 1
+BLOCKS = ("inverted_residual",)
+ACTIVATIONS = ("relu", "relu6")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One layer that is expanded, together with the BatchNorm that consumes its output.
+
+    Attributes:
+        layer: module path of the convolution.
+        norm: module path of the BatchNorm.
+        activation: the non-linearity that the inserted block uses.
+        block: kind of block that takes the layer's place.
+        ratio: hidden channels of the block per input channel of the layer.
+    """
+
+    layer: str
+    norm: str
+    activation: str = "relu6"
+    block: str = "inverted_residual"
+    ratio: int = 6
+
+    def __post_init__(self) -> None:
+        """Refuse what no block can be built from."""
+        if self.block not in BLOCKS:
+            raise PlanError(f"site {self.layer}: unknown block {self.block!r}; choose one of {', '.join(BLOCKS)}")
+        if self.activation not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise PlanError(f"site {self.layer}: unknown activation {self.activation!r}; choose one of {known}")
+        if isinstance(self.ratio, bool) or not isinstance(self.ratio, int) or self.ratio < 1:
+            raise PlanError(f"site {self.layer}: ratio is {self.ratio!r}; give a whole number of 1 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A convolution or linear layer that is not expanded, and why."""
+
+    layer: str
+    reason: str
+
+
+class HasShapes(Protocol):
+    """What a fingerprint is taken of: any `nn.Module`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return name -> tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which sites of one model are expanded.
+
+    Attributes:
+        fingerprint: of the names and shapes of the model that the plan was made for.
+        sites: in the order in which the model runs them.
+        refused: the layers left alone, with reasons; for people, no part of the plan's identity.
+    """
+
+    fingerprint: str
+    sites: tuple[Site, ...]
+    refused: tuple[Refusal, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse a plan that names a layer twice."""
+        layers = [site.layer for site in self.sites]
+        for layer in layers:
+            if layers.count(layer) > 1:
+                raise PlanError(f"the plan names the layer {layer} twice; keep one of the two sites")
+
+    def check(self, model: HasShapes) -> None:
+        """Refuse a model other than the plan's own.
+
+        Raises:
+            PlanError: the names or shapes of `model` differ from those the plan was made for.
+        """
+        found = fingerprint(model)
+        if found != self.fingerprint:
+            raise PlanError(
+                f"the plan was made for another model (fingerprint {self.fingerprint[:12]}, this has {found[:12]}); "
+                "propose a new plan for this model"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        sites = [asdict(site) for site in self.sites]
+        return {"schema_version": SCHEMA_VERSION, "fingerprint": self.fingerprint, "sites": sites}
+
+    def to_json(self) -> str:
+        """Return indented JSON that `from_json` reads."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "Plan":
+        """Read what `to_dict` wrote.
+
+        Raises:
+            PlanError: a key is missing, unknown, or holds what no plan can hold.
+        """
+        try:
+            if values["schema_version"] != SCHEMA_VERSION:
+                raise PlanError(
+                    f"the plan has schema_version {values['schema_version']!r}, this nbedge reads {SCHEMA_VERSION}"
+                )
+            return cls(str(values["fingerprint"]), tuple(Site(**site) for site in values["sites"]))
+        except (KeyError, TypeError) as error:
+            raise PlanError(f"this is no plan ({error}); write one with nbedge inspect --plan") from error
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """Read what `to_json` wrote.
+
+        Raises:
+            PlanError: `text` is no JSON or no plan.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise PlanError(f"the plan is no JSON ({error}); write one with nbedge inspect --plan") from error
+        return cls.from_dict(values)
+
+
+def fingerprint(model: HasShapes) -> str:
+    """Return the sha256 over the sorted names and shapes of a model's state."""
+    rows = (f"{name}:{tuple(value.shape)}" for name, value in model.state_dict().items())
+    return _digest(sorted(rows))
+
+
+def _digest(rows: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()

@@ -1,0 +1,54 @@
+"""The closing words of a run: what its accuracies show, and no more than that."""
+
+from math import sqrt
+
+
+def text(top1: dict[str, float], pictures: int) -> str:
+    """Say what the run shows.
+
+    Args:
+        top1: model -> accuracy, a fraction.
+        pictures: number of test pictures behind each.
+    """
+    if "control" not in top1 or "contracted" not in top1:
+        return "The control and the contracted model were not both evaluated: this run says nothing about accuracy."
+    gain = _points(top1["contracted"], top1["control"])
+    sentences = [_no_gain(top1, gain) if gain <= 0 else _some_gain(top1, gain)]
+    if "giant" in top1:
+        sentences.append(_giant(_points(top1["giant"], top1["control"]), top1["giant"]))
+    if pictures:
+        sentences.append(_sampling(top1["control"], pictures))
+    return " ".join(sentences)
+
+
+def _points(top1: float, other: float) -> float:
+    """Return the difference of two fractions in points, rounded as it is printed: what reads 0.0 is no gain."""
+    return round(100 * (top1 - other), 1) + 0.0
+
+
+def _no_gain(top1: dict[str, float], gain: float) -> str:
+    return (
+        f"The contracted model is not better than the control: {top1['contracted']:.1%} against {top1['control']:.1%} "
+        f"({gain:+.1f} points). This is what short runs give: the giant needs many more steps before it overtakes a "
+        "plainly trained tiny model, and only a part of its lead survives the contraction. "
+        "Differences below about one point are inside the spread from seed to seed."
+    )
+
+
+def _some_gain(top1: dict[str, float], gain: float) -> str:
+    return (
+        f"The contracted model gains {gain:.1f} points on the control ({top1['contracted']:.1%} against "
+        f"{top1['control']:.1%}) at the same architecture. One run is one seed, not evidence: "
+        "seeds differ by about 0.3 to 0.6 points; repeat the run with other seeds before relying on it."
+    )
+
+
+def _giant(lead: float, top1: float) -> str:
+    if lead > 0:
+        return f"The giant itself reached {top1:.1%}, {lead:.1f} points above the control."
+    return f"The giant itself reached {top1:.1%}, {lead:+.1f} points from the control: it has not overtaken it yet."
+
+
+def _sampling(top1: float, pictures: int) -> str:
+    error = 100 * sqrt(top1 * (1 - top1) / pictures)
+    return f"The {pictures} test pictures alone leave each accuracy a standard error of {error:.1f} points."

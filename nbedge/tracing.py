@@ -1,0 +1,154 @@
+"""What a model really does in one forward pass: which module or function consumes which tensor, and at what cost."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+#: layers that multiply and accumulate
+WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a leaf module, or of a torch function outside of leaf modules.
+
+    Attributes:
+        name: module path, or the function's name.
+        module: the module called; None for a function.
+        inputs: numbers of the tensors consumed.
+        outputs: numbers of the tensors produced.
+        shape: of the first output.
+    """
+
+    name: str
+    module: nn.Module | None
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Every call of one forward pass, in order; `returned` holds the numbers of the model's outputs."""
+
+    calls: tuple[Call, ...]
+    returned: frozenset[int]
+
+    def of(self, module: nn.Module) -> list[Call]:
+        """Return the calls of `module`."""
+        return [call for call in self.calls if call.module is module]
+
+    def consumers(self, value: int) -> list[Call]:
+        """Return the calls that read the tensor numbered `value`."""
+        return [call for call in self.calls if value in call.inputs]
+
+
+class _Recorder(TorchFunctionMode):
+    """Number tensors as they appear. A tensor changed in place gets a new number, so that order is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self._alive: dict[int, Tensor] = {}  # held, so that no id is used twice
+        self._numbers: dict[int, int] = {}
+        self._next = 0
+        self._inside_leaf = 0
+
+    def number(self, tensor: Tensor) -> int:
+        return self._numbers[id(tensor)] if id(tensor) in self._numbers else self._new(tensor)
+
+    def _new(self, tensor: Tensor) -> int:
+        self._alive[id(tensor)] = tensor
+        self._numbers[id(tensor)] = self._next
+        self._next += 1
+        return self._numbers[id(tensor)]
+
+    def record(self, name: str, module: nn.Module | None, inputs: Any, outputs: Any) -> None:
+        produced = tensors(outputs)
+        if not produced:
+            return
+        read = tuple(self.number(t) for t in tensors(inputs))
+        self.calls.append(Call(name, module, read, tuple(self._new(t) for t in produced), tuple(produced[0].shape)))
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not self._inside_leaf:
+            self.record(getattr(func, "__name__", str(func)), None, (args, kwargs), result)
+        return result
+
+    @contextmanager
+    def watching(self, model: nn.Module) -> Iterator[None]:
+        handles: list[torch.utils.hooks.RemovableHandle] = []
+        for name, module in leaves(model):
+
+            def enter(_module: nn.Module, _args: Any) -> None:
+                self._inside_leaf += 1
+
+            def leave(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
+                self._inside_leaf -= 1
+                self.record(name, module, args, output)
+
+            handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def tensors(values: Any) -> list[Tensor]:
+    """Return the tensors inside nested tuples, lists and dicts."""
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def leaves(model: nn.Module) -> Iterable[tuple[str, nn.Module]]:
+    """Return (path, module) of every module that holds no others."""
+    return [(name, module) for name, module in model.named_modules() if not any(module.children())]
+
+
+def trace(model: nn.Module, example_input: Tensor) -> Trace:
+    """Run `model` once in eval mode on `example_input` and return what it did. Weights and mode stay as they were."""
+    modes = {module: module.training for module in model.modules()}
+    recorder = _Recorder()
+    try:
+        model.eval()
+        with torch.no_grad(), recorder.watching(model), recorder:
+            returned = model(example_input)
+        return Trace(tuple(recorder.calls), frozenset(recorder.number(t) for t in tensors(returned)))
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Size of a model: `parameters` counts trainable numbers, `macs` multiply-accumulates for one input."""
+
+    parameters: int
+    macs: int
+
+
+def cost(model: nn.Module, example_input: Tensor) -> Cost:
+    """Count parameters, and the multiply-accumulates of convolution and linear layers for one input.
+
+    Args:
+        model: any module.
+        example_input: (n, c, h, w); the count is for one of the n.
+    """
+    calls = trace(model, example_input).calls
+    macs = sum(_macs(call.module, call.shape) for call in calls if isinstance(call.module, WEIGHTED))
+    return Cost(sum(p.numel() for p in model.parameters()), macs // len(example_input))
+
+
+def _macs(layer: nn.Module, shape: tuple[int, ...]) -> int:
+    outputs = torch.Size(shape).numel()
+    weight = layer.get_parameter("weight")
+    return outputs * weight[0].numel()

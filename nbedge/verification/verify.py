@@ -1,0 +1,66 @@
+"""verify(): the one door. Modules, runners, or one of each."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nbedge.blocks import expanded_blocks
+from nbedge.errors import InputError
+from nbedge.runtime import Runner, answer
+from nbedge.verification.agreement import REAL, Limits, agreement
+from nbedge.verification.equivalence import Equivalence
+from nbedge.verification.merge import full_precision, verify_merge
+
+Inputs = dict[str, NDArray[np.float32]]
+
+
+def verify(
+    reference: nn.Module | Runner,
+    candidate: nn.Module | Runner,
+    inputs: Tensor | Inputs,
+    *,
+    labels: NDArray[np.int64] | None = None,
+    quantized: bool = False,
+    limits: Limits | None = None,
+) -> Equivalence:
+    """Judge whether `candidate` is the same as `reference`; `bool()` of the result is the verdict.
+
+    A giant against its contracted model is proven site by site; any other pair is judged by its answers.
+
+    Args:
+        reference: what is believed: a module, or the runner of a file.
+        candidate: what is judged.
+        inputs: (n, c, h, w) preprocessed; or by family, of which "real" holds pictures.
+        labels: (n,) of the real pictures, for the accuracy.
+        quantized: the candidate computes with integers where the reference does not.
+        limits: of the answers; the defaults are those of `Limits`.
+
+    Raises:
+        InputError: there are no inputs, or they do not fit the models.
+    """
+    given = {REAL: inputs.numpy()} if isinstance(inputs, Tensor) else inputs
+    if not sum(len(x) for x in given.values()):
+        raise InputError("there are no inputs to compare on; give at least one")
+    if isinstance(reference, nn.Module) and isinstance(candidate, nn.Module) and _is_merge(reference, candidate):
+        return verify_merge(reference, candidate, torch.from_numpy(given.get(REAL, next(iter(given.values())))))
+    wanted = {family: outputs(reference, x) for family, x in given.items()}
+    found = {family: outputs(candidate, x) for family, x in given.items()}
+    checks = agreement(wanted, found, quantized=quantized, limits=limits or Limits(), labels=labels)
+    kernels = candidate.kernels if isinstance(candidate, Runner) else "torch"
+    return Equivalence("reference", "candidate", kernels, tuple(checks))
+
+
+def _is_merge(reference: nn.Module, candidate: nn.Module) -> bool:
+    return bool(expanded_blocks(reference)) and not expanded_blocks(candidate)
+
+
+def outputs(model: nn.Module | Runner, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the answers (n, k) of a module (in eval mode) or a runner to inputs (n, c, h, w)."""
+    if isinstance(model, Runner):
+        return answer(model, x)
+    training = model.training
+    with torch.inference_mode(), full_precision():
+        parts = [model.eval()(torch.from_numpy(x[i : i + 500])).float().numpy() for i in range(0, len(x), 500)]
+    model.train(training)
+    return np.concatenate(parts)

@@ -1,0 +1,301 @@
+"""Real conversions of a small net, each in a process that may neither reach the network nor leave files behind."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nbedge.artifact import TensorSpec
+from nbedge.errors import ExportError
+from nbedge_exporters import onnx, onnx_int8, tflite
+
+Array = NDArray[np.float32]
+
+#: argv: name of the exporter, then the fields of the job
+CONVERT = """
+import json, socket, sys
+from pathlib import Path
+from nbedge.artifact import Job, exporters
+
+def refuse(*_):
+    raise AssertionError("the converter wants the network")
+
+socket.socket.connect = socket.getaddrinfo = refuse
+name, source, targets, calibration, workdir = json.loads(sys.argv[1])
+targets = {scheme: Path(target) for scheme, target in targets.items()}
+exporters()[name].convert(Job(Path(source), targets, Path(calibration), Path(workdir)))
+"""
+
+
+def unit(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU6())
+
+
+class Net(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.stem = unit(channels, 16, 3, stride=2)
+        self.branch = nn.Sequential(unit(16, 16, 3, groups=16), nn.Conv2d(16, 16, 1, bias=False), nn.BatchNorm2d(16))
+        self.head = unit(16, 32, 1)
+        self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.classifier(self.head(x + self.branch(x)))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Converted:
+    folder: Path
+    pictures: Array  # also the calibration; the greatest value is in the last one only
+    logits: Array
+
+    @property
+    def elsewhere(self) -> Path:
+        return self.folder / "elsewhere"
+
+
+def trained_a_little(channels: int, size: int) -> Net:
+    torch.manual_seed(0)
+    net = Net(channels).train()
+    for _ in range(10):
+        net(torch.randn(32, channels, size, size))
+    return net.eval()
+
+
+def write_program(net: Net, shape: tuple[int, ...], path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch of itself
+        torch.export.save(torch.export.export(net, (torch.zeros(shape),)), path)
+
+
+def convert(at: Converted, name: str, source: str, targets: dict[str, str], run: str = "first") -> None:
+    workdir = at.folder / f"{run}-{name}"
+    workdir.mkdir()
+    paths = {scheme: str(at.folder / target) for scheme, target in targets.items()}
+    job = [name, str(at.folder / source), paths, str(at.folder / "calibration.npy"), str(workdir)]
+    unset = ("TORCHINDUCTOR_CACHE_DIR", "ORT_DISABLE_TELEMETRY", "KERAS_HOME")
+    environ = {key: value for key, value in os.environ.items() if key not in unset}
+    places = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME"), str(at.elsewhere))
+    command = [sys.executable, "-c", CONVERT, json.dumps(job)]
+    done = subprocess.run(
+        command, cwd=at.elsewhere, env={**environ, **places}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module", params=[(1, 28), (3, 32)], ids=["gray", "rgb"])
+def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    channels, size = request.param
+    net = trained_a_little(channels, size)
+    pictures = torch.randn(40, channels, size, size)
+    pictures[-1, 0, 0, 0] = 8.0
+    with torch.no_grad():
+        at = Converted(tmp_path_factory.mktemp("exporters"), pictures.numpy(), net(pictures).numpy())
+    at.elsewhere.mkdir()
+    np.save(at.folder / "calibration.npy", at.pictures)
+    write_program(net, (1, channels, size, size), at.folder / "net.pt2")
+    convert(at, "onnx", "net.pt2", {"fp32": "fp32.onnx"})
+    convert(at, "onnx-int8", "fp32.onnx", {"int8": "int8.onnx", "int8-float-io": "int8-float-io.onnx"})
+    convert(at, "tflite", "fp32.onnx", {"fp32": "fp32.tflite", "int8": "int8.tflite"})
+    return at
+
+
+def to_integer(x: Array, spec: TensorSpec) -> NDArray[Any]:
+    if spec.dtype == "float32":
+        return x
+    limits = np.iinfo(spec.dtype)
+    steps = np.rint(x / np.float32(spec.scale)) + spec.zero_point
+    return np.asarray(np.clip(steps, limits.min, limits.max), dtype=spec.dtype)
+
+
+def to_real(y: NDArray[Any], spec: TensorSpec) -> Array:
+    return y if spec.dtype == "float32" else (y.astype(np.float32) - spec.zero_point) * np.float32(spec.scale)
+
+
+def run_onnx(path: Path, pictures: Array) -> Array:
+    import onnxruntime
+
+    (entry,), (exit_,) = onnx.read_signature(path)
+    session = onnxruntime.InferenceSession(path)
+    inputs = to_integer(pictures, entry)
+    return to_real(np.concatenate([session.run(None, {entry.name: x[None]})[0] for x in inputs]), exit_)
+
+
+def interpreter(path: Path) -> Any:
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    return Interpreter(str(path), num_threads=1, experimental_op_resolver_type=plain)
+
+
+def run_tflite(path: Path, pictures: Array) -> Array:
+    (entry,), (exit_,) = tflite.exporter.signature(path)
+    lite = interpreter(path)
+    lite.allocate_tensors()
+    outputs = []
+    for x in to_integer(pictures.transpose(0, 2, 3, 1), entry):
+        lite.set_tensor(lite.get_input_details()[0]["index"], x[None])
+        lite.invoke()
+        outputs.append(lite.get_tensor(lite.get_output_details()[0]["index"]))
+    return to_real(np.concatenate(outputs), exit_)
+
+
+def greatest(spec: TensorSpec) -> float:
+    return float((np.iinfo(spec.dtype).max - spec.zero_point) * spec.scale)
+
+
+def signal_to_noise(expected: Array, found: Array) -> float:
+    return float(10 * np.log10(np.square(expected).sum() / np.square(expected - found).sum()))
+
+
+@pytest.mark.group("export")
+def test_float_files_give_what_torch_gives(converted: Converted) -> None:
+    limit = 1e-4 * np.abs(converted.logits).max()
+    for found in (
+        run_onnx(converted.folder / "fp32.onnx", converted.pictures),
+        run_tflite(converted.folder / "fp32.tflite", converted.pictures),
+    ):
+        np.testing.assert_allclose(found, converted.logits, rtol=0, atol=limit)
+
+
+@pytest.mark.group("export")
+def test_integer_files_stay_close_to_torch(converted: Converted) -> None:
+    for found in (
+        run_onnx(converted.folder / "int8.onnx", converted.pictures),
+        run_tflite(converted.folder / "int8.tflite", converted.pictures),
+    ):
+        assert signal_to_noise(converted.logits, found) > 15
+
+
+@pytest.mark.group("export")
+def test_integer_io_only_moves_the_outer_steps_out_of_the_file(converted: Converted) -> None:
+    step = onnx_int8.exporter.signature(converted.folder / "int8.onnx")[1][0].scale
+    inside = run_onnx(converted.folder / "int8-float-io.onnx", converted.pictures)
+    outside = run_onnx(converted.folder / "int8.onnx", converted.pictures)
+    assert np.abs(inside - outside).max() < 0.01 * step
+
+
+@pytest.mark.group("export")
+def test_onnx_graphs(converted: Converted) -> None:
+    import onnx as library
+
+    model = library.load(converted.folder / "fp32.onnx")
+    ops = Counter(node.op_type for node in model.graph.node)
+    assert ops == {"Conv": 4, "Clip": 3, "Add": 1, "ReduceMean": 1, "Reshape": 1, "Gemm": 1}
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 20)]
+    quantized = library.load(converted.folder / "int8.onnx")
+    values = {tensor.name: tensor for tensor in quantized.graph.initializer}
+    weights = [name for name in values if name.endswith("weight_quantized")]
+    assert len(weights) == 5
+    for name in weights:
+        scales = values[name.replace("quantized", "scale")]
+        assert list(scales.dims) == [values[name].dims[0]]
+        assert values[name].data_type == library.TensorProto.INT8
+
+
+@pytest.mark.group("export")
+def test_tflite_graphs(converted: Converted) -> None:
+    ops = {"PAD": 1, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 1, "ADD": 1, "MEAN": 1, "FULLY_CONNECTED": 1}
+    for scheme in ("fp32", "int8"):
+        lite = interpreter(converted.folder / f"{scheme}.tflite")
+        lite.allocate_tensors()
+        assert Counter(op["op_name"] for op in lite._get_ops_details()) == ops
+    tensors = interpreter(converted.folder / "int8.tflite").get_tensor_details()
+    assert {np.dtype(tensor["dtype"]).name for tensor in tensors} == {"int8", "int32"}
+    # one scale a channel: stem, depthwise, 1x1, head, classifier
+    channels = Counter(len(t["quantization_parameters"]["scales"]) for t in tensors if t["dtype"] is np.int8)
+    assert channels[16] == 3
+    assert channels[32] == 1
+    assert channels[10] == 1
+
+
+@pytest.mark.group("export")
+@pytest.mark.parametrize("file", ["fp32.onnx", "int8-float-io.onnx", "int8.onnx"])
+def test_onnx_signatures(converted: Converted, file: str) -> None:
+    (entry,), (exit_,) = onnx_int8.exporter.signature(converted.folder / file)
+    dtype = "uint8" if file == "int8.onnx" else "float32"
+    assert (entry.name, entry.shape, entry.dtype) == ("input", (1, *converted.pictures.shape[1:]), dtype)
+    assert (exit_.name, exit_.shape, exit_.dtype) == ("logits", (1, 10), dtype)
+    assert (entry.layout, exit_.layout) == ("NCHW", "NC")
+    assert (entry.scale > 0, exit_.scale > 0) == (dtype == "uint8",) * 2
+
+
+@pytest.mark.group("export")
+@pytest.mark.parametrize(("file", "dtype"), [("fp32.tflite", "float32"), ("int8.tflite", "int8")])
+def test_tflite_signatures(converted: Converted, file: str, dtype: str) -> None:
+    _, channels, height, width = converted.pictures.shape
+    (entry,), (exit_,) = tflite.exporter.signature(converted.folder / file)
+    assert (entry.name, entry.shape, entry.dtype) == ("serving_default_input:0", (1, height, width, channels), dtype)
+    assert (exit_.name, exit_.shape, exit_.dtype) == ("PartitionedCall:0", (1, 10), dtype)
+    assert (entry.layout, exit_.layout) == ("NHWC", "NC")
+    assert (entry.scale > 0, exit_.scale > 0) == (dtype == "int8",) * 2
+
+
+@pytest.mark.group("export")
+def test_every_calibration_picture_is_seen(converted: Converted) -> None:
+    for exporter, file in ((onnx_int8.exporter, "int8.onnx"), (tflite.exporter, "int8.tflite")):
+        (entry,), _ = exporter.signature(converted.folder / file)
+        assert greatest(entry) == pytest.approx(8.0, abs=entry.scale)
+
+
+@pytest.mark.group("export")
+def test_no_file_tells_of_the_machine(converted: Converted) -> None:
+    traces = (b'File "', b"stack_trace", b"torch.nn", b"pkg.torch", b"site-packages", str(converted.folder).encode())
+    for path in (*converted.folder.glob("*.onnx"), *converted.folder.glob("*.tflite")):
+        content = path.read_bytes()
+        assert [trace for trace in traces if trace in content] == []
+
+
+@pytest.mark.group("export")
+def test_nothing_is_left_elsewhere(converted: Converted) -> None:
+    assert list(converted.elsewhere.rglob("*")) == []
+
+
+@pytest.mark.group("export")
+def test_a_second_process_writes_the_same_bytes(converted: Converted) -> None:
+    convert(converted, "onnx", "net.pt2", {"fp32": "again.onnx"}, run="second")
+    convert(converted, "onnx-int8", "again.onnx", {"int8": "again-int8.onnx"}, run="second")
+    for first, again in (("fp32.onnx", "again.onnx"), ("int8.onnx", "again-int8.onnx")):
+        assert (converted.folder / again).read_bytes() == (converted.folder / first).read_bytes()
+
+
+def test_importing_the_exporters_is_cheap() -> None:
+    heavy = {"torch", "onnx", "onnxruntime", "tensorflow", "onnx2tf", "ai_edge_litert"}
+    code = "import sys; from nbedge.artifact import exporters; print(sorted(exporters()), *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("['onnx', 'onnx-int8', 'tflite']")
+    assert heavy.isdisjoint(done.stdout.split())
+
+
+def tiny_model(path: Path, op_type: str, shape: list[int | str]) -> Path:
+    from onnx import TensorProto, helper, save
+
+    entry, exit_ = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("input", "logits"))
+    graph = helper.make_graph([helper.make_node(op_type, ["input"], ["logits"])], "tiny", [entry], [exit_])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+@pytest.mark.parametrize("shape", [["batch", 3, 4, 4], [1, 3, 4]])
+def test_signature_refuses_other_shapes(tmp_path: Path, shape: list[int | str]) -> None:
+    with pytest.raises(ExportError, match="static NCHW or NC"):
+        onnx.read_signature(tiny_model(tmp_path / "tiny.onnx", "Relu", shape))
+
+
+def test_integer_io_is_refused_where_the_file_computes_in_float(tmp_path: Path) -> None:
+    source = tiny_model(tmp_path / "tiny.onnx", "Erf", [1, 3, 4, 4])
+    with pytest.raises(ExportError, match=r"'input' meets .'Erf'.*'int8-float-io'"):
+        onnx_int8._write_integer_io(source, tmp_path / "int8.onnx")
