@@ -83,7 +83,8 @@ def inverted_residual(conv: nn.Conv2d, ratio: int, activation: str, norm: nn.Bat
     """Build the block of NetBooster: 1x1, BatchNorm, act, depthwise 1x1, BatchNorm, act, 1x1; all kernels 1.
 
     Kernel 1 keeps the receptive field and the border as they were. There is no shortcut inside: the network's
-    own block has one already, and an identity merged into the kernel costs int8 accuracy (8 to 10 dB, docs/how-it-works.md).
+    own block has one already, and an identity merged into the kernel costs int8 accuracy (8 to 10 dB, see
+    docs/how-it-works.md).
     The BatchNorm that followed `conv` follows the block; its eps and momentum serve the inserted ones too.
     """
     hidden = conv.in_channels * ratio

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from nbedge import __version__, files
-from nbedge.errors import CheckpointError, InputError
+from nbedge.errors import CheckpointError
 from nbedge.expansion import expand
 from nbedge.plan import Plan
 from nbedge.preprocessing import Preprocessing
@@ -196,18 +196,3 @@ def _load_strictly(model: nn.Module, state: dict[str, Tensor], path: Path) -> No
             f"({found.get(name, 'missing')} in the file, {wanted.get(name, 'missing')} in the model); name its model"
         )
     model.load_state_dict(state, strict=True)
-
-
-def parse_json_arguments(text: str) -> dict[str, Any]:
-    """Read `--model-args`.
-
-    Raises:
-        InputError: `text` is no JSON object.
-    """
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"--model-args is no JSON ({error}); write for example '{{\"num_classes\": 10}}'") from error
-    if not isinstance(values, dict):
-        raise InputError("--model-args must be a JSON object, for example '{\"num_classes\": 10}'")
-    return values

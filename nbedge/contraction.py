@@ -75,6 +75,8 @@ def merge(block: Expanded, name: str = "block") -> AffineMap:
         if isinstance(layer, nn.Conv2d):
             result = of_conv(layer) if result is None else compose(result, of_conv(layer))
         elif isinstance(layer, nn.BatchNorm2d) and result is not None:
+            if layer.running_mean is None:
+                raise ContractionError(f"{name}.chain.{child} keeps no running statistics, so it cannot be merged")
             result = then_norm(result, layer)
     if result is None:
         raise ContractionError(f"{name} holds no convolution; rebuild the giant with nbedge.expand")
@@ -98,7 +100,8 @@ def contract(giant: nn.Module) -> nn.Module:
     blocks = expanded_blocks(tiny)
     if not blocks:
         raise ContractionError("the model has no expanded block; contract() takes a giant made by nbedge.expand")
-    with torch.no_grad():
+    # a new layer draws random weights before it gets the merged ones: the caller's random state stays
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for name, block in blocks:
             norm = tiny.get_submodule(block.norm)
             _refuse_unfit(norm, block.norm)

@@ -64,13 +64,12 @@ def logits_of_module(
     """Run a torch module in eval mode over pictures (n, h, w, c), `size` at a time; its mode is restored."""
     import torch
 
-    training = model.training
+    from nbedge.tracing import evaluating
+
     device = next(model.parameters()).device
-    model.eval()
-    with torch.inference_mode():
+    with evaluating(model), torch.inference_mode():
         parts = [
             model(torch.from_numpy(preprocessing(images[start : start + size])).to(device)).cpu().numpy()
             for start in range(0, len(images), size)
         ]
-    model.train(training)
     return np.concatenate(parts)

@@ -81,6 +81,8 @@ def _unfit(layer: nn.Module, calls: list[Call]) -> str | None:
         return "the forward pass does not call it"
     if len(calls) > 1:
         return f"it is shared: the forward pass calls it {len(calls)} times"
+    if "weight" not in layer._parameters:
+        return "its weight is computed by a parametrization"
     if type(layer) is not nn.Conv2d:
         return f"it is a {type(layer).__name__}; only Conv2d is expanded so far"
     if layer.kernel_size != (1, 1):
@@ -91,8 +93,6 @@ def _unfit(layer: nn.Module, calls: list[Call]) -> str | None:
         return "it pads its input, which a 1x1 chain with BatchNorm does not reproduce at the border"
     if layer._forward_hooks or layer._forward_pre_hooks:
         return "it carries forward hooks, which would be lost"
-    if "weight" not in layer._parameters:
-        return "its weight is computed by a parametrization"
     return None
 
 

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +33,7 @@ class ModelReference:
     @property
     def trusted(self) -> bool:
         """Whether building it runs no code of the file that names it."""
-        return self.text.partition(":")[0] in ("sample", "timm")
+        return self.text.rpartition(":")[0] in ("sample", "timm")  # as `_factory` splits it
 
     def build(self) -> nn.Module:
         """Call the factory.
@@ -62,7 +63,7 @@ class ModelReference:
         module = samples if kind == "sample" else _module(kind)
         factory = vars(module).get(name)
         if not callable(factory):
-            raise InputError(f"the model {self.text!r}: {module.__name__} holds no function or class {name!r}")
+            raise InputError(f"the model {self.text!r}: {kind} holds no function or class {name!r}")
         return factory  # type: ignore[no-any-return]
 
 
@@ -71,15 +72,16 @@ def _module(place: str) -> ModuleType:
         return _module_of_file(Path(place))
     try:
         return importlib.import_module(place)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:
         raise InputError(f"the model's module {place} cannot be imported ({error}); write {FORMS}") from error
 
 
 def _module_of_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"_nbedge_model_{path.stem}", path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise InputError(f"the model's file {path} does not exist; check the path")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever the user's file raises

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,12 @@ def of_module(model: Any, shape: tuple[int, int, int], classes: int) -> Runner:
     """Run a torch module in eval mode: "input" (n, c, h, w) float32 -> "logits" (n, classes)."""
     import torch
 
+    from nbedge.tracing import evaluating
+
     dtype = next(model.parameters()).dtype
 
     def run(arrays: Arrays) -> Arrays:
-        model.eval()
-        with torch.inference_mode():
+        with evaluating(model), torch.inference_mode():
             return {"logits": model(torch.from_numpy(arrays["input"]).to(dtype)).numpy()}
 
     entry = TensorSpec("input", (0, *shape), "float32", "NCHW")
@@ -107,8 +109,10 @@ def of_tflite(path: Path, kernels: str = "xnnpack", threads: int = 1) -> Runner:
         "reference": OpResolverType.BUILTIN_REF,
     }
     try:
-        interpreter = Interpreter(str(path), num_threads=threads, experimental_op_resolver_type=resolvers[kernels])
-        interpreter.allocate_tensors()
+        with _quiet():
+            resolver = resolvers[kernels]
+            interpreter = Interpreter(str(path), num_threads=threads, experimental_op_resolver_type=resolver)
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise _unreadable(path, "LiteRT", error) from error
     entries, exits = interpreter.get_input_details(), interpreter.get_output_details()
@@ -120,6 +124,19 @@ def of_tflite(path: Path, kernels: str = "xnnpack", threads: int = 1) -> Runner:
         return {exit_["name"]: interpreter.get_tensor(exit_["index"]) for exit_ in exits}
 
     return Runner(tuple(map(_tflite_spec, entries)), tuple(map(_tflite_spec, exits)), kernels, run)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what native code says of its delegates on file descriptor 2 off the screen."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 def _tflite_spec(details: dict[str, Any]) -> TensorSpec:

@@ -89,14 +89,15 @@ class _Recorder(TorchFunctionMode):
         handles: list[torch.utils.hooks.RemovableHandle] = []
         for name, module in leaves(model):
 
-            def enter(_module: nn.Module, _args: Any) -> None:
+            def enter(_module: nn.Module, _args: Any, _kwargs: Any) -> None:
                 self._inside_leaf += 1
 
-            def leave(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
+            def leave(module: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name) -> None:
                 self._inside_leaf -= 1
-                self.record(name, module, args, output)
+                self.record(name, module, (args, kwargs), output)
 
-            handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+            handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+            handles.append(module.register_forward_hook(leave, with_kwargs=True))
         try:
             yield
         finally:
@@ -110,19 +111,26 @@ def tensors(values: Any) -> list[Tensor]:
 
 
 def leaves(model: nn.Module) -> Iterable[tuple[str, nn.Module]]:
-    """Return (path, module) of every module that holds no others."""
-    return [(name, module) for name, module in model.named_modules() if not any(module.children())]
+    """Return (path, module) of every module that holds no others, or only what computes its weight."""
+    modules = model.named_modules()
+    return [(name, module) for name, module in modules if isinstance(module, WEIGHTED) or not any(module.children())]
 
 
 def trace(model: nn.Module, example_input: Tensor) -> Trace:
     """Run `model` once in eval mode on `example_input` and return what it did. Weights and mode stay as they were."""
-    modes = {module: module.training for module in model.modules()}
     recorder = _Recorder()
+    with evaluating(model), torch.no_grad(), recorder.watching(model), recorder:
+        returned = model(example_input)
+    return Trace(tuple(recorder.calls), frozenset(recorder.number(t) for t in tensors(returned)))
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Hold `model` in eval mode inside the block; each module gets its own mode back, a frozen BatchNorm too."""
+    modes = {module: module.training for module in model.modules()}
     try:
         model.eval()
-        with torch.no_grad(), recorder.watching(model), recorder:
-            returned = model(example_input)
-        return Trace(tuple(recorder.calls), frozenset(recorder.number(t) for t in tensors(returned)))
+        yield
     finally:
         for module, training in modes.items():
             module.training = training

@@ -56,5 +56,5 @@ def to_dict(name: str, job: Job, answer: Path) -> dict[str, object]:
 def _raise_answer(name: str, answer: dict[str, str], log: Path) -> None:
     kind = getattr(errors, answer["kind"], None)
     if isinstance(kind, type) and issubclass(kind, NbedgeError):
-        raise kind(answer["message"])
+        raise kind(f"{answer['message']}; see {log}")
     raise ExportError(f"the exporter {name} failed: {answer['kind']}: {answer['message']}; see {log}")

@@ -1,51 +1,43 @@
-"""One progress bar for a whole training phase, on stderr."""
+"""The progress bar of a training phase."""
+
+from contextlib import ExitStack
 
 import pytorch_lightning as lightning
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from nbedge.progress import Bar, bar
 
 
 class EpochBar(lightning.Callback):
-    """Show epochs done, the time taken and the time left."""
+    """Show epochs done, the time taken and the time left; a resumed run begins where it stands."""
 
     def __init__(self, title: str) -> None:
         self._title = title
-        self._progress: Progress | None = None
+        self._open = ExitStack()
+        self._bar: Bar | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Open the bar where the (perhaps resumed) run stands."""
-        columns = (
-            TextColumn("{task.description}"), BarColumn(), TextColumn("epoch {task.fields[epoch]}/{task.fields[of]}"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-        )  # fmt: skip
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=False)
-        epochs, each = trainer.max_epochs or 0, int(trainer.num_training_batches)
-        self._task = self._progress.add_task(
-            self._title,
-            total=epochs * each,
-            completed=trainer.current_epoch * each,
-            epoch=trainer.current_epoch,
-            of=epochs,
-        )
-        self._progress.start()
+        """Open the bar."""
+        self._bar = self._open.enter_context(bar(self._title, trainer.estimated_stepping_batches))
+        self._show(trainer)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: object, batch: object,
         batch_idx: int,
     ) -> None:  # fmt: skip
         """Move on by one step."""
-        if self._progress:
-            self._progress.update(self._task, completed=trainer.global_step, epoch=trainer.current_epoch)
+        self._show(trainer)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Close the bar."""
-        if self._progress:
-            self._progress.update(self._task, completed=trainer.global_step, epoch=trainer.max_epochs)
-            self._progress.stop()
+        self._open.close()
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
         """Close the bar, so that the error is readable."""
-        if self._progress:
-            self._progress.stop()
+        self._open.close()
+
+    def _show(self, trainer: lightning.Trainer) -> None:
+        if self._bar:
+            epoch = min(trainer.current_epoch + 1, trainer.max_epochs or 0)
+            self._bar.to(trainer.global_step, f"epoch {epoch}/{trainer.max_epochs}")

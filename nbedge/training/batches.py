@@ -34,7 +34,7 @@ class EpochSampler(Sampler[Draw]):
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return self._pictures // self._size
+        return steps_per_epoch(self._pictures, self._size)
 
     def __iter__(self) -> Iterator[Draw]:
         """Yield the draws of the chosen epoch."""
@@ -80,6 +80,11 @@ def shifted(x: Tensor, by: int, generator: torch.Generator) -> Tensor:
     columns = torch.randint(0, 2 * by + 1, (n, 1), generator=generator) + torch.arange(width)
     moved = padded[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # (n, h, w, c)
     return moved.permute(0, 3, 1, 2)
+
+
+def steps_per_epoch(pictures: int, batch_size: int) -> int:
+    """Return how many batches an epoch has."""
+    return pictures // min(batch_size, pictures)
 
 
 def batches(

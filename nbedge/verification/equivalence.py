@@ -40,10 +40,13 @@ class Check:
     detail: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; a value that is not finite is None."""
-        finite = self.value if math.isfinite(self.value) else None
-        return {"name": self.name, "verdict": str(self.verdict), "value": finite, "limit": self.limit,
-                "unit": self.unit, "detail": self.detail}  # fmt: skip
+        """Return plain JSON values; a number that is not finite is None."""
+        return {"name": self.name, "verdict": str(self.verdict), "value": _finite(self.value),
+                "limit": _finite(self.limit), "unit": self.unit, "detail": self.detail}  # fmt: skip
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
 
 
 def at_most(name: str, value: float, limit: float, unit: str = "", detail: str = "") -> Check:

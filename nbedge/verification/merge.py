@@ -57,7 +57,8 @@ def verify_merge(giant: nn.Module, tiny: nn.Module, inputs: Tensor) -> Equivalen
         InputError: `tiny` is not of the architecture that `giant` contracts to.
     """
     giant, tiny = copy.deepcopy(giant).eval(), copy.deepcopy(tiny).eval()
-    with torch.no_grad(), full_precision():
+    # a new layer draws random weights before it gets its own: the caller's random state stays
+    with torch.no_grad(), full_precision(), torch.random.fork_rng(devices=[]):
         sites = _sites(giant, tiny)
         broken = [f"{s.name}: {', '.join(bad)}" for s in sites if (bad := probing.unmergeable(s.block.chain))]
         if broken:
@@ -107,10 +108,24 @@ def _sites(giant: nn.Module, tiny: nn.Module) -> list[_Site]:
             and isinstance(tiny_norm, nn.BatchNorm2d)
         ):
             raise InputError(f"the contracted model's {name} is a {type(layer).__name__}; was the giant contracted?")
+        if ConvSpec.of(layer) != block.replaced:
+            raise InputError(f"the contracted model's {name} is {layer}, not {block.replaced}: another architecture")
         found.append(_Site(name, block, giant_norm, layer, tiny_norm))
     if not found:
         raise InputError("the reference has no expanded block; give the giant first and the contracted model second")
+    wanted, given = (_shapes_outside(model, found) for model in (giant, tiny))
+    differing = sorted(n for n in wanted.keys() | given.keys() if wanted.get(n) != given.get(n))
+    if differing:
+        raise InputError(
+            f"the contracted model is of another architecture: {differing[0]} is {given.get(differing[0], 'missing')}, "
+            f"in the giant {wanted.get(differing[0], 'missing')}"
+        )
     return found
+
+
+def _shapes_outside(model: nn.Module, sites: list[_Site]) -> dict[str, tuple[int, ...]]:
+    inside = tuple(f"{site.name}." for site in sites)
+    return {name: tuple(v.shape) for name, v in model.state_dict().items() if not name.startswith(inside)}
 
 
 def _double(block: Expanded) -> nn.Sequential:
@@ -148,12 +163,18 @@ def _algebra(giant: nn.Module, tiny: nn.Module, sites: list[_Site], probed: list
     exact = copy.deepcopy(tiny).double()
     for site, p in zip(sites, probed, strict=True):
         layer = probing.layer_of(p.weight, p.bias, site.block.replaced)
+        mean = site.giant_norm.get_buffer("running_mean").double()
+        if layer.bias is None:  # then the bias sits in the BatchNorm, where it must reach what the layer feeds
+            mean = mean - p.bias
         exact.set_submodule(site.name, layer)
-        mean = exact.get_submodule(site.block.norm).get_buffer("running_mean")
-        mean.copy_(site.giant_norm.get_buffer("running_mean").double())
+        exact.get_submodule(site.block.norm).get_buffer("running_mean").copy_(mean)
     wanted = copy.deepcopy(giant).double()(inputs.double())
-    error = (exact(inputs.double()) - wanted).abs().max().item() / wanted.abs().max().item()
+    error = _relative_error(exact(inputs.double()), wanted)
     return at_most("algebra in float64", error, ALGEBRA_LIMIT, "max|Δ|/max|y|", f"{len(inputs)} inputs, end to end")
+
+
+def _relative_error(found: Tensor, wanted: Tensor) -> float:
+    return probing.relative((found - wanted).abs().max().item(), wanted.abs().max().item())
 
 
 def _stored(sites: list[_Site], probed: list[_Probed]) -> Iterator[Check]:
@@ -213,7 +234,8 @@ def _float32(giant: nn.Module, sites: list[_Site], inputs: Tensor) -> Check:
         wanted = site.giant_norm(site.block(x))
         difference = (site.tiny_norm(site.layer(x)) - wanted).abs().double()
         bound = probing.absolute_norm(site.giant_norm)(probing.absolute(site.block.chain)(x.abs().double()))
-        ratio = (difference / (unit_roundoff(site.layer.weight) * bound)).max().item()
+        rounding = unit_roundoff(site.layer.weight) * bound + torch.finfo(torch.float64).tiny
+        ratio = probing.worst([(difference / rounding).max().item()])
         ratios[site.name] = (ratio, float(_accumulations(site)))
     worst = max(ratios, key=lambda name: ratios[name][0] / ratios[name][1])
     ratio, limit = ratios[worst]
@@ -248,7 +270,7 @@ def _end_to_end(giant: nn.Module, tiny: nn.Module, inputs: Tensor) -> Iterator[C
     wanted, found = giant(inputs), tiny(inputs)
     finite = bool(found.isfinite().all() and wanted.isfinite().all())
     yield Check("finite outputs", Verdict.PASS if finite else Verdict.FAIL, float(not finite), 0, "", "")
-    error = (found - wanted).abs().max().item() / wanted.abs().max().item()
+    error = _relative_error(found, wanted)
     yield reported("end to end in float32", error, "max|Δ|/max|y|", f"{len(inputs)} inputs")
     flips = (found.argmax(1) != wanted.argmax(1)).sum().item()
     yield reported("answers that differ", flips, "inputs", f"of {len(inputs)}")

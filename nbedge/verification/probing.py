@@ -1,5 +1,6 @@
 """What a block computes, found by running it: is it affine, and which convolution is it, for every input?"""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -81,12 +82,22 @@ def structure_error(block: Map, layer: Map, spec: ConvSpec) -> float:
     Two affine maps that agree there agree for every input of that size, and the grid holds all that a larger
     picture adds.
     """
-    worst, largest = 0.0, 0.0
+    errors, sizes = [], []
     for pictures in _every_pixel(spec.in_channels, Grid.of(spec).size):
         wanted = layer(pictures)
-        worst = max(worst, (block(pictures) - wanted).abs().max().item())
-        largest = max(largest, wanted.abs().max().item())
-    return worst / largest if largest else worst
+        errors.append((block(pictures) - wanted).abs().max().item())
+        sizes.append(wanted.abs().max().item())
+    return relative(worst(errors), worst(sizes))
+
+
+def worst(errors: list[float]) -> float:
+    """Return the largest; infinity if one is no number, which `max` would pass over."""
+    return float("inf") if any(math.isnan(error) for error in errors) else max(errors)
+
+
+def relative(error: float, size: float) -> float:
+    """Return error / size; the error itself where all is 0."""
+    return error / size if size else error
 
 
 def _every_pixel(channels: int, size: int) -> Iterator[Tensor]:
@@ -102,12 +113,12 @@ def affinity_error(block: Map, spec: ConvSpec) -> float:
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, 4, spec.in_channels, size, size, generator=generator, dtype=torch.float64)
     zero = block(torch.zeros_like(a))
-    worst = 0.0
+    errors = []
     for scale in (sign * s for s in SCALES for sign in (1, -1)):
         wanted = (block(a) - zero) + scale * (block(b) - zero)
         error = (block(a + scale * b) - zero - wanted).abs().max().item()
-        worst = max(worst, error / (wanted.abs().max().item() + zero.abs().max().item()))
-    return worst
+        errors.append(relative(error, wanted.abs().max().item() + zero.abs().max().item()))
+    return worst(errors)
 
 
 def unmergeable(chain: nn.Sequential) -> list[str]:

@@ -20,6 +20,7 @@ from nbedge.conversion.chain import TORCH, Step, steps
 from nbedge.errors import GateError, InputError
 from nbedge.preprocessing import Preprocessing
 from nbedge.runtime import Runner, open_file
+from nbedge.tracing import evaluating
 from nbedge.verification import Equivalence, Limits, integer_checks, verify
 from nbedge.verification.families import families
 
@@ -134,9 +135,9 @@ class _Workshop:
         np.save(self.calibration, self.preprocessing(self.examples.calibration))
         # a plain contiguous example: channels-last strides would leave Gather operators in the ONNX graph
         example = torch.zeros(1, *self.preprocessing.shape)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), evaluating(self.model):
             warnings.simplefilter("ignore", FutureWarning)
-            program = torch.export.export(self.model.eval(), (example,))
+            program = torch.export.export(self.model, (example,))
             torch.export.save(program, self.program)
 
     def make(self, step: Step, progress: Progress) -> list[Exported]:

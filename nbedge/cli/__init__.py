@@ -1,0 +1,83 @@
+"""The command line: each verb parses, calls one function of the core, and prints or writes its result."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from nbedge import __version__
+from nbedge.errors import NbedgeError
+
+#: verb -> the module that holds it and what it does; modules are loaded when their verb is used
+VERBS = {
+    "init": "write a commented recipe to start from",
+    "run": "take a recipe through the whole path, into a run directory",
+    "inspect": "show which layers would be expanded, which not and why, and what it costs",
+    "verify": "check that CANDIDATE equals REFERENCE; the exit status is the verdict",
+    "export": "write ONNX and TFLite files, each verified before it is kept",
+    "evaluate": "measure the accuracy of checkpoints and exported files",
+    "predict": "say what is on one picture",
+    "bench": "measure latency, memory and size of exported files",
+    "report": "write the page of a run",
+    "doctor": "show which runtimes and tools are here, and how to get those that are missing",
+}
+
+
+class _Verbs(click.Group):
+    """Load a verb's module only when it is called, so that `nbedge --help` is instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = import_module(f"nbedge.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS:
+            raise click.UsageError(f"there is no verb {args[0]!r}; nbedge --help lists them")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Verbs, epilog="Exit status: 0 done and passed, 1 a gate failed, 2 wrong usage or bad input, "
+             "3 a missing dependency, 4 the device did not answer.")  # fmt: skip
+@click.version_option(__version__, prog_name="nbedge")
+def nbedge() -> None:
+    """Make a tiny CNN more accurate at no cost on the device, and prove every step."""
+
+
+def main() -> None:
+    """Run the command line; every error on purpose becomes one sentence and its exit status."""
+    try:
+        nbedge(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except NbedgeError as error:
+        _show(error)
+        sys.exit(error.exit_status)
+
+
+def _show(error: NbedgeError) -> None:
+    """Print the sentence on stderr, and as JSON on stdout where JSON was asked for."""
+    import json
+
+    sentence = " ".join(str(error).split())
+    if "--json" in sys.argv:
+        content = {"schema_version": 1, "error": sentence, "exit_status": error.exit_status}
+        click.echo(json.dumps(content))
+    click.echo(f"nbedge: {sentence}", err=True)

@@ -1,0 +1,70 @@
+"""`nbedge evaluate`: accuracy of checkpoints and exported files on labelled pictures."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nbedge.cli.screen import DASH, Screen, percent, with_screen
+from nbedge.cli.subject import ModelOptions, Subject, model_options, open_subject
+from nbedge.errors import InputError, needs
+
+if TYPE_CHECKING:
+    from nbedge.evaluation import Accuracy
+
+
+@click.command(name="evaluate")
+@click.argument("names", metavar="FILE...", nargs=-1, required=True)
+@click.option("--data", required=True, metavar="DATA", help="Labelled pictures; their test part is used.")
+@click.option("--reference", metavar="FILE", help="Count the answers that differ from this one's.")
+@model_options
+@with_screen
+def command(screen: Screen, options: ModelOptions, names: tuple[str, ...], data: str, reference: str | None) -> None:
+    """Measure top-1 and top-5, per class, of each FILE: checkpoint, .onnx or .tflite."""
+    with needs("train"):
+        from nbedge.data import read
+        from nbedge.evaluation import judge
+    subjects = [open_subject(name, options) for name in names]
+    base = open_subject(reference, options) if reference else None
+    source = read(data, subjects[0].shape)
+    wanted = answers(base, source.test.images) if base else None
+    found: dict[str, Accuracy] = {}
+    for name, subject in zip(names, subjects, strict=True):
+        _refuse_other_classes(subject, source.classes, data)
+        found[name] = judge(answers(subject, source.test.images), source.test.labels, source.classes, wanted)
+    _show(screen, found, source.classes)
+    screen.result({"data": data, "rows": [{"file": name, **asdict(a)} for name, a in found.items()]})
+
+
+def answers(subject: Subject, images: Any) -> Any:
+    """Return logits (n, classes) of pictures (n, h, w, c)."""
+    from torch import nn
+
+    from nbedge.evaluation import logits_of_module
+    from nbedge.runtime import answer_pictures
+
+    if isinstance(subject.model, nn.Module):
+        return logits_of_module(subject.model, images, subject.prepared())
+    return answer_pictures(subject.model, images, subject.prepared())
+
+
+def _refuse_other_classes(subject: Subject, classes: tuple[str, ...], data: str) -> None:
+    if subject.classes and subject.classes != classes:
+        raise InputError(
+            f"{subject.name} knows the classes {', '.join(subject.classes)}, {data} has {', '.join(classes)}; "
+            "evaluate it on data of its own classes"
+        )
+
+
+def _show(screen: Screen, found: "dict[str, Accuracy]", classes: tuple[str, ...]) -> None:
+    rows = [
+        (name, str(a.pictures), percent(a.top1), percent(a.top5), DASH if a.flips is None else str(a.flips))
+        for name, a in found.items()
+    ]
+    screen.table("", ("file", "pictures", "top-1", "top-5", "differ from reference"), rows)
+    per_class = [(name, *(percent(a.per_class[name]) for a in found.values())) for name in classes]
+    screen.table("top-1 per class", ("class", *found), per_class)
+    if screen.verbosity > 0:
+        for name, accuracy in found.items():
+            cells = [(c, *map(str, row)) for c, row in zip(classes, accuracy.confusion, strict=True)]
+            screen.table(f"{name}: rows are labels, columns answers", ("label", *classes), cells)

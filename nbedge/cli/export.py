@@ -1,0 +1,53 @@
+"""`nbedge export`: ONNX and TFLite files of a checkpoint, each verified before it is kept."""
+
+from pathlib import Path
+
+import click
+
+from nbedge.cli.screen import Screen, number, verdict, with_screen
+from nbedge.cli.subject import ModelOptions, model_options, open_subject
+from nbedge.errors import InputError, needs
+
+
+@click.command(name="export")
+@click.argument("checkpoint")
+@click.option("--format", "formats", default="onnx,tflite", show_default=True, help="Comma-separated.")
+@click.option("--quant", default="fp32,int8", show_default=True, help="Comma-separated schemes.")
+@click.option("--calib", required=True, metavar="DATA", help="Pictures for calibration and for the comparison.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("exports"), show_default=True, help="Folder.")
+@click.option("--name", help="Of the files; default the checkpoint's.")
+@click.option("--samples", default=200, show_default=True, help="Calibration pictures.")
+@click.option("--overwrite", is_flag=True, help="Replace files of the same name.")
+@model_options
+@with_screen
+def command(
+    screen: Screen, options: ModelOptions, checkpoint: str, formats: str, quant: str, calib: str, out: Path,
+    name: str | None, samples: int, overwrite: bool,
+) -> None:  # fmt: skip
+    """Write CHECKPOINT (or a model reference) in every format and scheme."""
+    with needs("train"):
+        from torch import nn
+
+        from nbedge.conversion import Examples, export
+        from nbedge.data import load
+    subject = open_subject(checkpoint, options)
+    if not isinstance(subject.model, nn.Module):
+        raise InputError(f"{checkpoint} is an exported file already; export takes a checkpoint or a model reference")
+    splits = load(calib, subject.shape, calibration=samples)
+    exported = export(
+        subject.model, Examples(splits.calibration.images, splits.validation.images, splits.validation.labels),
+        preprocessing=subject.prepared(), classes=subject.classes or splits.classes, out=out,
+        name=name or Path(checkpoint.rpartition(":")[2]).stem, formats=formats.split(","), quant=quant.split(","),
+        derived_from=Path(checkpoint).name, overwrite=overwrite, progress=lambda note: screen.note(note),
+    )  # fmt: skip
+    rows = [
+        (str(e.artifact.path), e.artifact.scheme, number(e.artifact.size_bytes / 1000, "kB", 1),
+         verdict(str(e.equivalence.verdict)))
+        for e in exported
+    ]  # fmt: skip
+    screen.table("", ("file", "scheme", "size", "verdict"), rows)
+    files = [
+        {**e.artifact.to_dict(), "path": str(e.artifact.path), "verification": e.equivalence.to_dict()}
+        for e in exported
+    ]
+    screen.result({"files": files})

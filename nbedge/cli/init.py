@@ -1,0 +1,126 @@
+"""`nbedge init`: a commented recipe to start from."""
+
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import click
+
+from nbedge import files
+from nbedge.cli.screen import Screen, with_screen
+from nbedge.cli.subject import ModelOptions, model_options
+from nbedge.errors import InputError, needs
+
+RECIPE = Template("""\
+# Written by nbedge init. Run it: nbedge run $file
+name = "$name"
+seed = 0
+threads = 1               # of training; the same number gives the same bytes
+
+[model]
+reference = "$model"
+input = $shape            # channels, height, width
+arguments = $arguments
+
+[data]
+source = "$data"          # a relative path starts at this file
+validation = 0.1          # share of the training pictures held back for choices
+calibration = 200         # training pictures held back for quantizers
+$normalisation
+[plan]
+every = 2                 # expand every second site ($sites sites were found)
+ratio = 6                 # hidden channels per input channel
+
+[train]
+giant_epochs = 20         # of the giant; boosting needs many steps before it pays
+plt_epochs = 20           # tuning, in which the slopes rise from 0 to 1
+ramp = 0.25               # over this share of it; the rest is trained at slope 1
+batch_size = $batch
+learning_rate = $rate       # tune it for the control first: it is worth more than any trick
+augment = ["shift", "flip"]   # leave "flip" out where left and right differ
+
+[export]
+formats = ["onnx", "tflite"]
+quant = ["fp32", "int8"]
+
+[bench]
+processes = 5
+seconds = 1.0
+
+[limits]
+float_error = 1e-4        # largest max|difference| / RMS of a float file
+sqnr_db = 15.0            # least signal-to-quantization-noise ratio of an integer file
+accuracy_loss = 1.0       # largest loss of an integer file, in percentage points
+""")
+
+
+@click.command(name="init")
+@click.argument("model_name", metavar="MODEL")
+@click.option("--data", required=True, metavar="DATA", help="folder:PATH, npz:PATH or fashion-mnist:PATH.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("recipe.toml"), show_default=True, help="The recipe."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the recipe.")
+@model_options
+@with_screen
+def command(screen: Screen, options: ModelOptions, model_name: str, data: str, out: Path, overwrite: bool) -> None:
+    """Look at MODEL (a reference) and DATA, and write a recipe that fits them."""
+    files.refuse_existing(out, overwrite)
+    if options.shape is None:
+        raise InputError("init needs to know the size of the pictures; pass --input, for example --input 3x96x96")
+    with needs("train"):
+        from nbedge.data import load
+    splits = load(data, options.shape)
+    arguments, sites = _fitting(model_name, options, len(splits.classes))
+    kind, _, path = data.partition(":")
+    batch = 256 if len(splits.train) >= 5000 else 64
+    text = RECIPE.substitute(
+        file=out.name, name=_word(model_name), model=_anchored(model_name), shape=list(options.shape),
+        arguments=_inline(arguments), data=f"{kind}:{Path(path).resolve()}", sites=sites, batch=batch,
+        rate=round(0.4 * batch / 256, 2), normalisation=_normalisation(options),
+    )  # fmt: skip
+    files.write_bytes(out, text.encode())
+    screen.say(f"{out}: {len(splits.classes)} classes, {len(splits.train)} training pictures, {sites} sites")
+    screen.result({"recipe": str(out), "classes": list(splits.classes), "sites": sites})
+
+
+def _fitting(text: str, options: ModelOptions, classes: int) -> tuple[dict[str, Any], int]:
+    """Return the arguments with which the model gives one output a class, and how many sites it has."""
+    import torch
+
+    from nbedge.proposal import survey
+    from nbedge.reference import ModelReference
+
+    arguments = dict(options.arguments)
+    if "num_classes" not in arguments:
+        arguments["num_classes"] = classes
+    model = ModelReference(text, arguments).build().eval()
+    example = torch.zeros(1, *(options.shape or ()))
+    try:
+        outputs = model(example).shape[-1]
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise InputError(f"{text} does not take --input {'x'.join(map(str, options.shape or ()))}: {error}") from error
+    if outputs != classes:
+        raise InputError(f"{text} gives {outputs} outputs, the data has {classes} classes; set it with --model-args")
+    return arguments, len(survey(model, example)[0])
+
+
+def _anchored(text: str) -> str:
+    file, _, factory = text.rpartition(":")
+    return f"{Path(file).resolve()}:{factory}" if file.endswith(".py") else text
+
+
+def _word(text: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in Path(text.rpartition(":")[2]).stem)
+
+
+def _inline(values: dict[str, Any]) -> str:
+    from nbedge.recipe import literal
+
+    return literal(values)
+
+
+def _normalisation(options: ModelOptions) -> str:
+    if options.mean and options.std:
+        return f"mean = {list(options.mean)}\nstd = {list(options.std)}\n"
+    return "# mean and std are measured on the training pictures; write them here to fix them\n"

@@ -1,0 +1,111 @@
+"""`nbedge inspect`: what would be expanded, what not and why, and what it costs."""
+
+import math
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nbedge import files
+from nbedge.cli.screen import Screen, number, with_screen
+from nbedge.cli.subject import ModelOptions, Subject, model_options, open_subject
+from nbedge.errors import ExportError, GateError, InputError, PlanError, needs
+from nbedge.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TARGETS = ("onnx", "tflite")
+
+
+@click.command(name="inspect")
+@click.argument("model_name", metavar="MODEL")
+@click.option("--every", default=2, show_default=True, help="Take every n-th site.")
+@click.option("--ratio", default=6, show_default=True, help="Hidden channels per input channel.")
+@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="Write the plan to this file.")
+@click.option("--target", type=click.Choice(TARGETS), help="Say whether the net can become int8 in this format.")
+@click.option("--overwrite", is_flag=True, help="Replace the plan file.")
+@model_options
+@with_screen
+def command(
+    screen: Screen, options: ModelOptions, model_name: str, every: int, ratio: int, plan_file: Path | None,
+    target: str | None, overwrite: bool,
+) -> None:  # fmt: skip
+    """List the layers of MODEL that would be expanded, and the others with the reason."""
+    if plan_file:
+        files.refuse_existing(plan_file, overwrite)
+    subject = open_subject(model_name, options)
+    with needs("train"):
+        from torch import nn
+    if not isinstance(subject.model, nn.Module):
+        raise InputError(f"{model_name} is an exported file; inspect takes a model reference or a checkpoint")
+    found = _survey(subject.model, subject.shape, every, ratio)
+    _show(screen, found)
+    if plan_file and found["plan"]:
+        files.write_json(plan_file, found["plan"])
+        screen.note(f"the plan is in {plan_file}")
+    if target:
+        found["int8"] = _feasible(subject.model, subject, target)
+        screen.say(f"int8 in {target}: {found['int8']['verdict']}. {found['int8']['why']}")
+    screen.result(found)
+
+
+def _survey(model: "nn.Module", shape: tuple[int, int, int], every: int, ratio: int) -> dict[str, Any]:
+    import torch
+
+    from nbedge.expansion import expand
+    from nbedge.proposal import propose, survey
+    from nbedge.tracing import cost
+
+    example = torch.zeros(1, *shape)
+    tiny = asdict(cost(model, example))
+    try:
+        plan = propose(model, example, ratio=ratio, every=every)
+    except PlanError as error:
+        if every < 1:
+            raise
+        refused = survey(model, example, ratio)[1]
+        return {"sites": [], "refused": [asdict(r) for r in refused], "tiny": tiny, "giant": None, "plan": None,
+                "why": str(error)}  # fmt: skip
+    giant = asdict(cost(expand(model, plan), example))
+    return {"sites": [asdict(s) for s in plan.sites], "refused": [asdict(r) for r in plan.refused], "tiny": tiny,
+            "giant": giant, "plan": plan.to_dict()}  # fmt: skip
+
+
+def _show(screen: Screen, found: dict[str, Any]) -> None:
+    rows = [(s["layer"], s["norm"], f"{s['block']} x{s['ratio']}", s["activation"]) for s in found["sites"]]
+    screen.table(f"{len(rows)} sites", ("layer", "BatchNorm", "block", "activation"), rows)
+    screen.table("left alone", ("layer", "reason"), [(r["layer"], r["reason"]) for r in found["refused"]])
+    costs = [(name, number(c["parameters"]), number(c["macs"])) for name in ("tiny", "giant") if (c := found[name])]
+    screen.table("cost for one input", ("model", "parameters", "MACs"), costs)
+    if "why" in found:
+        screen.say(found["why"])
+
+
+def _feasible(model: "nn.Module", subject: Subject, target: str) -> dict[str, str]:
+    """Convert the model as it is, on noise pictures, and look at the types: accuracy is no question here."""
+    with needs("all"):
+        import numpy as np
+
+        from nbedge.conversion import Examples, export
+        from nbedge.verification import Limits
+    channels, height, width = subject.shape
+    noise = np.random.default_rng(0).integers(0, 256, (8, height, width, channels), np.uint8)
+    prepared = subject.preprocessing or Preprocessing(subject.shape, (0.5,) * channels, (0.5,) * channels)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            export(
+                model,
+                Examples(noise, noise),
+                preprocessing=prepared,
+                classes=(),
+                out=Path(folder),
+                formats=(target,),
+                quant=("int8",),
+                limits=Limits(math.inf, -math.inf, math.inf),
+            )
+        except (GateError, ExportError) as error:
+            return {"verdict": "no", "why": str(error)}
+    return {"verdict": "yes", "why": "Every multiply-accumulate and both ends are integers."}

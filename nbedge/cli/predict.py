@@ -1,0 +1,35 @@
+"""`nbedge predict`: what one model says of one picture."""
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from nbedge.cli.evaluate import answers
+from nbedge.cli.screen import Screen, percent, with_screen
+from nbedge.cli.subject import ModelOptions, model_options, open_subject
+from nbedge.errors import needs
+
+
+@click.command(name="predict")
+@click.argument("name", metavar="FILE")
+@click.argument("picture_file", metavar="PICTURE", type=click.Path(path_type=Path))
+@click.option("--top", default=5, show_default=True, help="How many answers.")
+@model_options
+@with_screen
+def command(screen: Screen, options: ModelOptions, name: str, picture_file: Path, top: int) -> None:
+    """Print the first answers of FILE (checkpoint, .onnx or .tflite) to PICTURE."""
+    with needs("train"):
+        from nbedge.data import picture
+    subject = open_subject(name, options)
+    image = picture(picture_file, subject.shape)
+    logits = answers(subject, image[None])[0].astype(np.float64)
+    shares = np.exp(logits - logits.max())
+    shares /= shares.sum()
+    order = np.argsort(-shares, kind="stable")[:top]
+    labels = [subject.classes[i] if subject.classes else f"output {i}" for i in order]
+    found = [{"class": label, "probability": float(shares[i])} for label, i in zip(labels, order, strict=True)]
+    screen.table(
+        "", ("answer", "probability"), [(label, percent(shares[i])) for label, i in zip(labels, order, strict=True)]
+    )
+    screen.result({"file": name, "picture": str(picture_file), "answers": found})

@@ -1,0 +1,88 @@
+"""`nbedge run`: the whole path, one stage after the other."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.text import Text
+
+from nbedge.cli.screen import Screen, number, percent, verdict, with_screen
+from nbedge.errors import GateError, needs
+
+if TYPE_CHECKING:
+    from nbedge.report import Summary
+
+
+@click.command(name="run")
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Run directory; default runs/NAME.")
+@click.option("--resume", is_flag=True, help="Go on in the run directory; what is done and unchanged is skipped.")
+@click.option("--overwrite", is_flag=True, help="Empty the run directory and start anew.")
+@click.option("--until", metavar="STAGE", help="Last stage to run.")
+@click.option("--data", metavar="DATA", help="Pictures, instead of the recipe's data.source.")
+@click.option("--seed", type=click.IntRange(min=0), help="Instead of the recipe's seed.")
+@with_screen
+def command(
+    screen: Screen, recipe: Path, out: Path | None, resume: bool, overwrite: bool, until: str | None, data: str | None,
+    seed: int | None,
+) -> None:  # fmt: skip
+    """Take RECIPE (a .toml file) through every stage, into a run directory."""
+    with needs("all"):
+        from nbedge import pipeline
+        from nbedge.recipe import read
+        from nbedge.report import summarize
+    read_recipe = read(recipe)
+    if data:
+        read_recipe = replace(read_recipe, data=replace(read_recipe.data, source=data))
+    if seed is not None:
+        read_recipe = replace(read_recipe, seed=seed)
+    folder = out or Path("runs") / read_recipe.name
+
+    def listen(stage: str, event: str, seconds: float) -> None:
+        if event != "started":
+            screen.note(f"{stage:>10} {event}" + (f" in {seconds:.0f} s" if event == "done" else ""))
+
+    failed = None
+    try:
+        pipeline.run(
+            read_recipe,
+            folder,
+            resume=resume,
+            overwrite=overwrite,
+            until=until,
+            shown=screen.shows_progress,
+            listener=listen,
+        )
+    except GateError as error:
+        failed = error
+    if (folder / "evaluation.json").exists():
+        show_summary(screen, summarize(folder), folder)
+    else:
+        screen.result({"run": str(folder), "until": until})
+    if failed:
+        raise failed
+
+
+def show_summary(screen: Screen, summary: "Summary", folder: Path) -> None:
+    """Print the closing table and the closing line."""
+    columns = ("model", "parameters", "MACs", "top-1", "size", "latency (median)", "p90", "peak memory", "verdict")
+    screen.table("", columns, [_row(row) for row in summary.rows])
+    screen.say(summary.closing())
+    page = folder / "report.html"
+    if page.exists():
+        screen.say(f"The report is {page}")
+    screen.result({"run": str(folder), "rows": [_as_dict(row) for row in summary.rows], "closing": summary.closing()})
+
+
+def _row(row: Any) -> tuple[str | Text, ...]:
+    return (
+        row.name, number(row.parameters), number(row.macs), percent(row.top1),
+        number(None if row.size_bytes is None else row.size_bytes / 1000, "kB", 1),
+        number(row.latency_median_ms, "ms", 3), number(row.latency_p90_ms, "ms", 3),
+        number(None if row.peak_rss_bytes is None else row.peak_rss_bytes / 1e6, "MB", 1), verdict(row.verdict),
+    )  # fmt: skip
+
+
+def _as_dict(row: Any) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in row.__dataclass_fields__}

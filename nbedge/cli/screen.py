@@ -1,0 +1,98 @@
+"""Screen: where a verb prints; with --json one JSON object goes to stdout and nothing else."""
+
+import functools
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+SCHEMA_VERSION = 1
+DASH = "\N{EN DASH}"
+NUMBER = re.compile(r"[-+]?(\d|nan)|^$|" + DASH)
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """What the common options ask for.
+
+    Attributes:
+        as_json: one JSON object on stdout, nothing else there.
+        verbosity: below 0 only results, above 0 more.
+        plain: no colour.
+    """
+
+    as_json: bool
+    verbosity: int
+    plain: bool
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether progress bars are wanted."""
+        return self.verbosity >= 0
+
+    def say(self, text: str | Text) -> None:
+        """Print a line of the result, as it is."""
+        if not self.as_json:
+            Console(no_color=self.plain or None, highlight=False, markup=False, soft_wrap=True).print(text)
+
+    def note(self, text: str) -> None:
+        """Print a line about what goes on, on stderr, unless -q."""
+        if self.verbosity >= 0:
+            Console(stderr=True, no_color=self.plain or None, highlight=False, markup=False, soft_wrap=True).print(
+                text, style="dim"
+            )
+
+    def table(self, title: str, columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:
+        """Print a table; columns of numbers are aligned to the right."""
+        if self.as_json:
+            return
+        cells = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
+        table = Table(title=title or None, title_justify="left", header_style="bold")
+        for index, column in enumerate(columns):
+            numbers = all(NUMBER.match(row[index].plain) for row in cells)
+            table.add_column(Text(column), justify="right" if numbers else "left", overflow="fold")
+        for row in cells:
+            table.add_row(*row)
+        console = Console(no_color=self.plain or None)
+        # a pipe has no width of its own: cells must not be cut there
+        console.print(table) if console.is_terminal else Console(width=200, no_color=self.plain or None).print(table)
+
+    def result(self, content: Mapping[str, Any]) -> None:
+        """Print the JSON object, if it was asked for."""
+        if self.as_json:
+            click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **content}, indent=2, ensure_ascii=False))
+
+
+def with_screen(verb: Callable[..., None]) -> Callable[..., None]:
+    """Add --json, -q, -v and --no-color to a verb, and give it a `Screen`."""
+
+    @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there.")
+    @click.option("-q", "--quiet", count=True, help="No notes and no progress bars.")
+    @click.option("-v", "--verbose", count=True, help="More detail.")
+    @click.option("--no-color", is_flag=True, help="No colour; NO_COLOR does the same.")
+    @functools.wraps(verb)
+    def wrapped(as_json: bool, quiet: int, verbose: int, no_color: bool, **options: Any) -> None:
+        verb(screen=Screen(as_json, verbose - quiet, no_color), **options)
+
+    return wrapped
+
+
+def percent(share: float | None) -> str:
+    """Return a fraction as a percentage, or a dash."""
+    return DASH if share is None else f"{100 * share:.2f} %"
+
+
+def number(value: float | None, unit: str = "", digits: int = 0) -> str:
+    """Return a number with thin thousands and a unit, or a dash."""
+    return DASH if value is None else f"{value:,.{digits}f}".replace(",", " ") + (f" {unit}" if unit else "")
+
+
+def verdict(word: str) -> Text:
+    """Return a verdict in its colour."""
+    return Text(word, {"PASS": "green", "FAIL": "bold red", "NOT CHECKED": "yellow"}.get(word, "dim"))

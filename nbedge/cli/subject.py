@@ -1,0 +1,191 @@
+"""Subject: whatever a verb is pointed at, a model reference, a checkpoint or an exported file, ready to run."""
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nbedge.errors import InputError, needs
+from nbedge.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nbedge.runtime import Runner
+
+SHAPE_RANK = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """What the user says of a model that does not say it of itself.
+
+    Attributes:
+        model: reference of the class, instead of the one in a checkpoint.
+        weights: state dict to load.
+        arguments: of the factory.
+        shape: (channels, height, width), or None.
+        mean: per channel, in [0, 1] units.
+        std: likewise.
+        trust: run the reference that a checkpoint names.
+    """
+
+    model: str | None = None
+    weights: Path | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    shape: tuple[int, int, int] | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    trust: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    """A model ready to run.
+
+    Attributes:
+        name: for people.
+        model: the module, or the runner of an exported file.
+        preprocessing: of pictures; None where nobody said.
+        classes: names of the outputs; empty where nobody said.
+        quantized: it computes with integers.
+        shape: (channels, height, width) of the input.
+    """
+
+    name: str
+    model: "nn.Module | Runner"
+    preprocessing: Preprocessing | None
+    classes: tuple[str, ...]
+    quantized: bool
+    shape: tuple[int, int, int]
+
+    def prepared(self) -> Preprocessing:
+        """Return the preprocessing.
+
+        Raises:
+            InputError: nobody said what it is.
+        """
+        if self.preprocessing is None:
+            raise InputError(f"{self.name} does not say how pictures are normalised; pass --mean and --std")
+        return self.preprocessing
+
+
+def model_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that describe a model, and give the verb a `ModelOptions`."""
+
+    @click.option("--model", help="Reference of the model's class, instead of the one in a checkpoint.")
+    @click.option("--weights", type=click.Path(path_type=Path), help="State dict: .safetensors, .pt, .pth or .ckpt.")
+    @click.option("--model-args", default="{}", help="Arguments of the model's factory, a JSON object.")
+    @click.option("--input", "shape", help="Size of the input, for example 1x3x96x96 or 3x96x96.")
+    @click.option("--mean", help="Per channel in [0,1] units, for example 0.5,0.5,0.5.")
+    @click.option("--std", help="Likewise.")
+    @click.option("--trust", is_flag=True, help="Run the model code that a checkpoint names.")
+    @functools.wraps(verb)
+    def wrapped(
+        model: str | None, weights: Path | None, model_args: str, shape: str | None, mean: str | None, std: str | None,
+        trust: bool, **rest: Any,
+    ) -> None:  # fmt: skip
+        normalisation = _numbers("--mean", mean), _numbers("--std", std)
+        described = ModelOptions(
+            model, weights, _arguments(model_args), parse_shape(shape), *normalisation, trust=trust
+        )
+        verb(options=described, **rest)
+
+    return wrapped
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"--model-args is no JSON ({error}); write for example '{{\"num_classes\": 10}}'") from error
+    if not isinstance(values, dict):
+        raise InputError("--model-args must be a JSON object, for example '{\"num_classes\": 10}'")
+    return values
+
+
+def parse_shape(text: str | None) -> tuple[int, int, int] | None:
+    """Read 1x3x96x96 or 3x96x96 as (channels, height, width).
+
+    Raises:
+        InputError: it is neither.
+    """
+    if text is None:
+        return None
+    try:
+        sizes = [int(part) for part in text.split("x")]
+    except ValueError:
+        sizes = []
+    if len(sizes) not in (SHAPE_RANK, SHAPE_RANK + 1) or min(sizes, default=0) < 1:
+        raise InputError(f"--input is {text!r}; write channels x height x width, for example 3x96x96")
+    channels, height, width = sizes[-SHAPE_RANK:]
+    return channels, height, width
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError as error:
+        raise InputError(f"{option} is {text!r}; write one number a channel, for example 0.5,0.5,0.5") from error
+
+
+def open_subject(text: str, options: ModelOptions | None = None) -> Subject:
+    """Open a model reference, a checkpoint or an exported file.
+
+    Raises:
+        InputError: there is no such thing, or it cannot be opened.
+    """
+    options = options or ModelOptions()
+    suffix = Path(text).suffix
+    if suffix in (".onnx", ".tflite"):
+        return _exported(Path(text), options)
+    with needs("train"):
+        if suffix == ".safetensors":
+            return _checkpoint(Path(text), options)
+        if ":" not in text:
+            raise InputError(f"{text!r} is no checkpoint (.safetensors), no exported file and no model reference")
+        return _reference(text, options)
+
+
+def _checkpoint(path: Path, options: ModelOptions) -> Subject:
+    from nbedge.checkpoint import load_checkpoint
+
+    model, about = load_checkpoint(path, model=options.model, trust=options.trust)
+    return Subject(path.name, model, about.preprocessing, about.classes, False, about.preprocessing.shape)
+
+
+def _reference(text: str, options: ModelOptions) -> Subject:
+    from nbedge.checkpoint import load_weights
+    from nbedge.reference import ModelReference
+
+    if options.shape is None:
+        raise InputError(f"{text} does not say what it takes; pass --input, for example --input 3x96x96")
+    model = ModelReference(text, options.arguments).build().eval()
+    if options.weights:
+        load_weights(model, options.weights)
+    return Subject(text, model, _preprocessing(options, options.shape), (), False, options.shape)
+
+
+def _exported(path: Path, options: ModelOptions) -> Subject:
+    from nbedge import artifact
+    from nbedge.runtime import open_file
+
+    runner = open_file(path)
+    if artifact.sidecar(path).exists():
+        about = artifact.read(path)
+        quantized = artifact.SCHEMES[about.scheme][1] != "fp32"
+        return Subject(path.name, runner, about.preprocessing, about.classes, quantized, about.preprocessing.shape)
+    entry = runner.inputs[0]
+    if len(entry.shape) != SHAPE_RANK + 1:
+        raise InputError(f"{path} takes an input of shape {entry.shape}, not a picture")
+    first, second, third = entry.shape[1:]
+    shape = (third, first, second) if entry.layout == "NHWC" else (first, second, third)
+    return Subject(path.name, runner, _preprocessing(options, shape), (), bool(entry.scale), shape)
+
+
+def _preprocessing(options: ModelOptions, shape: tuple[int, int, int]) -> Preprocessing | None:
+    return Preprocessing(shape, options.mean, options.std) if options.mean and options.std else None

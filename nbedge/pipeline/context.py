@@ -1,0 +1,96 @@
+"""What every stage of a run works with: the recipe, the pictures, and the folder it writes to."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nbedge import data
+from nbedge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from nbedge.data import Splits
+from nbedge.errors import InputError
+from nbedge.plan import Plan
+from nbedge.preprocessing import Preprocessing
+from nbedge.recipe import Recipe
+from nbedge.reference import ModelReference
+
+
+@dataclass
+class Context:
+    """One run: `recipe` says what to do, `folder` is the run directory, `shown` asks for progress bars."""
+
+    recipe: Recipe
+    folder: Path
+    shown: bool = False
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The pictures, read once."""
+        section = self.recipe.data
+        return data.load(
+            section.source, self.recipe.model.input, seed=self.recipe.seed, validation=section.validation,
+            calibration=section.calibration,
+        )  # fmt: skip
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures become inputs; mean and std are measured on the training pictures unless given."""
+        section = self.recipe.data
+        mean, std = data.statistics(self.splits.train.images)
+        return Preprocessing(self.recipe.model.input, section.mean or mean, section.std or std)
+
+    @property
+    def reference(self) -> ModelReference:
+        """Where the tiny model comes from."""
+        return ModelReference(self.recipe.model.reference, self.recipe.model.arguments)
+
+    @property
+    def example(self) -> torch.Tensor:
+        """An input (1, c, h, w)."""
+        return torch.zeros(1, *self.recipe.model.input)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that the first stage wrote."""
+        return Plan.from_json((self.folder / "plan.json").read_text(encoding="utf-8"))
+
+    def tiny(self) -> nn.Module:
+        """Return the tiny model with the weights that the seed gives.
+
+        Raises:
+            InputError: it does not take the recipe's input, or has not one output per class.
+        """
+        torch.manual_seed(self.recipe.seed)
+        model = self.reference.build()
+        with torch.inference_mode():
+            try:
+                shape = tuple(model.eval()(self.example).shape)
+            except (RuntimeError, ValueError, TypeError) as error:
+                raise InputError(f"the model does not take model.input {self.recipe.model.input}: {error}") from error
+        if shape != (1, len(self.splits.classes)):
+            raise InputError(
+                f"the model gives {shape[1:]} outputs, the data has {len(self.splits.classes)} classes; "
+                "set num_classes in model.arguments"
+            )
+        return model
+
+    def save(self, stage: str, model: nn.Module) -> str:
+        """Write the checkpoint STAGE.safetensors and return its name."""
+        plan = None if stage == "control" else self.plan
+        about = Checkpoint(stage, self.reference, self.preprocessing, self.splits.classes, plan, self.recipe.seed)
+        save_checkpoint(self.folder / f"{stage}.safetensors", model, about)
+        return f"{stage}.safetensors"
+
+    def load(self, stage: str) -> nn.Module:
+        """Return the model of an earlier stage, in eval mode; the recipe's own model reference is believed."""
+        model, _ = load_checkpoint(self.folder / f"{stage}.safetensors", trust=True)
+        return model
+
+    def settings(self, *sections: str) -> dict[str, Any]:
+        """Return the parts of the recipe that a stage depends on."""
+        return {
+            name: repr(getattr(self.recipe, name)) for name in ("name", "seed", "threads", "model", "data", *sections)
+        }

@@ -1,0 +1,126 @@
+"""run(): the stages in order, each skipped if it is done already and nothing that it depends on has changed."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from nbedge import files
+from nbedge.checkpoint import versions
+from nbedge.errors import GateError, InputError
+from nbedge.pipeline import manifest
+from nbedge.pipeline.context import Context
+from nbedge.pipeline.manifest import Entry, Manifest
+from nbedge.pipeline.stages import STAGES, Outcome, Stage
+from nbedge.recipe import Recipe, to_toml
+
+#: told the stage's name, and "started", "done" or "skipped", with the seconds it took
+Listener = Callable[[str, str, float], None]
+
+
+def run(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    until: str | None = None,
+    shown: bool = False,
+    listener: Listener = lambda _stage, _event, _seconds: None,
+) -> Manifest:
+    """Take the recipe through every stage (or up to `until`) into the run directory `folder`.
+
+    Args:
+        recipe: what to do.
+        folder: the run directory.
+        resume: go on in a run directory; what is done and unchanged is skipped.
+        overwrite: start anew in a run directory, which is emptied first.
+        until: name of the last stage to run.
+        shown: show progress bars on stderr.
+        listener: told of each stage.
+
+    Raises:
+        GateError: an edge did not pass; the run stops after writing what it found.
+        InputError: the folder holds a run already, or something else.
+    """
+    names = [stage.name for stage in STAGES]
+    if until is not None and until not in names:
+        raise InputError(f"--until {until}: there is no such stage; choose from {', '.join(names)}")
+    record = _open(folder, recipe.name, resume, overwrite)
+    context = Context(recipe, folder, shown)
+    context.splits  # noqa: B018 (bad pictures must be found before anything is written)
+    files.write_bytes(folder / "recipe.toml", to_toml(recipe).encode())
+    torch.set_num_threads(recipe.threads)
+    for stage in STAGES[: names.index(until) + 1 if until else None]:
+        _step(stage, context, record, listener)
+    return record
+
+
+def _open(folder: Path, name: str, resume: bool, overwrite: bool) -> Manifest:
+    filled = folder.exists() and any(folder.iterdir())
+    if not filled:
+        return Manifest(folder, name)
+    if not (resume or overwrite):
+        raise InputError(f"{folder} is not empty; pass --resume to go on there, --overwrite to start anew")
+    found = manifest.read(folder) if _begun(folder) else Manifest(folder, name)
+    if resume:
+        return found
+    shutil.rmtree(folder)
+    return Manifest(folder, name)
+
+
+def _begun(folder: Path) -> bool:
+    """Return whether a manifest is to be read; a run killed in its first stage has a recipe and no manifest yet."""
+    return (folder / manifest.FILE).exists() or not (folder / "recipe.toml").exists()
+
+
+def _step(stage: Stage, context: Context, record: Manifest, listener: Listener) -> None:
+    inputs = _inputs(stage, context)
+    if record.is_current(stage.name, inputs):
+        listener(stage.name, "skipped", 0.0)
+        return
+    listener(stage.name, "started", 0.0)
+    started = time.perf_counter()
+    # the state of a training that began with other inputs must not be taken up
+    state = context.folder / "state" / f"{stage.name}-{_digest(inputs)[:12]}.ckpt"
+    outcome = stage.run(context, state)
+    state.unlink(missing_ok=True)
+    seconds = time.perf_counter() - started
+    record.finish(stage.name, _entry(context.folder, inputs, outcome, seconds))
+    listener(stage.name, "done", seconds)
+    _refuse_failed(outcome)
+
+
+def _entry(folder: Path, inputs: Mapping[str, str], outcome: Outcome, seconds: float) -> Entry:
+    verdict = ("PASS" if all(outcome.judged) else "FAIL") if outcome.judged else None
+    outputs = {path: files.sha256(folder / path) for path in outcome.outputs}
+    return Entry(inputs, outputs, round(seconds, 3), versions(), verdict)
+
+
+def _refuse_failed(outcome: Outcome) -> None:
+    for equivalence in outcome.judged:
+        if not equivalence:
+            worst = equivalence.failures()[0]
+            raise GateError(
+                f"{equivalence.reference} -> {equivalence.candidate}: {equivalence.verdict}: {worst.name} is "
+                f"{worst.value:.4g} {worst.unit} (limit {worst.limit}); {worst.detail}"
+            )
+
+
+def _inputs(stage: Stage, context: Context) -> dict[str, str]:
+    """Return what the stage depends on: parts of the recipe, the pictures, files of earlier stages."""
+    found = {"recipe": _digest(context.settings(*stage.sections)), "data": context.splits.fingerprint}
+    for need in stage.needs:
+        place = context.folder / need
+        for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if path.is_file() and path.suffix != ".log":
+                found[str(path.relative_to(context.folder))] = files.sha256(path)
+    return found
+
+
+def _digest(values: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
