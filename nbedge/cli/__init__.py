@@ -1,5 +1,6 @@
 """The command line: each verb parses, calls one function of the core, and prints or writes its result."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -56,6 +57,8 @@ def nbedge() -> None:
 
 def main() -> None:
     """Run the command line; every error on purpose becomes one sentence and its exit status."""
+    # two threads that spin for each other on a busy machine are a hundred times slower than two that sleep (measured)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         nbedge(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
