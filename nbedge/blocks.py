@@ -89,16 +89,15 @@ def inverted_residual(conv: nn.Conv2d, ratio: int, activation: str, norm: nn.Bat
     """
     hidden = conv.in_channels * ratio
     act = ACTIVATIONS[activation]
-    make: dict[str, Any] = {"device": conv.weight.device, "dtype": conv.weight.dtype}
     return nn.Sequential(
         OrderedDict(
-            expand=nn.Conv2d(conv.in_channels, hidden, 1, conv.stride[0], bias=False, **make),
-            expand_norm=nn.BatchNorm2d(hidden, norm.eps, norm.momentum, **make),
+            expand=nn.Conv2d(conv.in_channels, hidden, 1, conv.stride[0], bias=False),
+            expand_norm=nn.BatchNorm2d(hidden, norm.eps, norm.momentum),
             expand_act=SlopedActivation(act()),
-            depthwise=nn.Conv2d(hidden, hidden, 1, groups=hidden, bias=False, **make),
-            depthwise_norm=nn.BatchNorm2d(hidden, norm.eps, norm.momentum, **make),
+            depthwise=nn.Conv2d(hidden, hidden, 1, groups=hidden, bias=False),
+            depthwise_norm=nn.BatchNorm2d(hidden, norm.eps, norm.momentum),
             depthwise_act=SlopedActivation(act()),
-            project=nn.Conv2d(hidden, conv.out_channels, 1, bias=conv.bias is not None, **make),
+            project=nn.Conv2d(hidden, conv.out_channels, 1, bias=conv.bias is not None),
         )
     )
 

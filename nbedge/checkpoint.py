@@ -74,6 +74,10 @@ class Checkpoint:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Checkpoint":
         """Read what `to_dict` wrote."""
+        if values["schema_version"] != SCHEMA_VERSION or values["stage"] not in STAGES:
+            found = f"schema_version {values['schema_version']!r}, stage {values['stage']!r}"
+            known = f"{SCHEMA_VERSION}, {', '.join(STAGES)}"
+            raise CheckpointError(f"the checkpoint has {found}; this nbedge reads {known}")
         return cls(
             stage=values["stage"],
             model=ModelReference(values["model"], values["model_args"]),
@@ -142,6 +146,8 @@ def read_metadata(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path} holds weights but no nbedge checkpoint (no {error}); pass it as --weights beside a model"
         ) from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} holds a damaged record of itself ({error!r}); train it again") from error
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -170,7 +176,11 @@ _PICKLED = (
 
 
 def _refuse_foreign(path: Path) -> None:
-    head = files.existing(path, "the checkpoint").read_bytes()[:16] if path.is_file() else b""
+    files.existing(path, "the checkpoint")
+    head = b""
+    if path.is_file():
+        with path.open("rb") as file:
+            head = file.read(16)
     if head[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
         raise CheckpointError(_PICKLED.format(path=path))
     if len(head) < 9 or struct.unpack("<Q", head[:8])[0] + 8 > path.stat().st_size:

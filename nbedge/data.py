@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +86,18 @@ def load(
         InputError: the source is missing, broken, has fewer than two classes, or pictures of another shape.
     """
     source = read(spec, shape)
-    found = source.train.images.shape[3:] + source.train.images.shape[1:3]
-    if found != shape:
-        raise InputError(f"{spec} holds pictures of {_times(found)}, the model takes {_times(shape)}; change the input")
+    for part in (source.train, source.test):
+        found = part.images.shape[3:] + part.images.shape[1:3]
+        if found != shape:
+            raise InputError(
+                f"{spec} holds pictures of {_times(found)}, the model takes {_times(shape)}; change the input"
+            )
+    counts = np.bincount(source.train.labels)
+    if counts.min() < 3:
+        raise InputError(
+            f"{spec}: the class {source.classes[counts.argmin()]!r} has {counts.min()} training pictures; at least 3 "
+            "are needed, for training, validation and calibration"
+        )
     rng = np.random.default_rng(seed)
     rest, held = source.train, source.validation
     if held is None:
@@ -112,7 +122,10 @@ def read(spec: str, shape: tuple[int, int, int]) -> Source:
             f"{spec} has {len(source.classes)} class(es): {', '.join(source.classes)}; at least 2 are needed"
         )
     for name, part in (("training", source.train), ("test", source.test)):
-        missing = set(range(len(source.classes))) - set(part.labels.tolist())
+        labels, known = set(part.labels.tolist()), set(range(len(source.classes)))
+        if labels - known:
+            raise InputError(f"{spec}: the {name} label {min(labels - known)} is none of 0 to {len(known) - 1}")
+        missing = known - labels
         if missing:
             raise InputError(f"{spec}: the {name} pictures hold none of the class {source.classes[min(missing)]!r}")
     return source
@@ -130,11 +143,15 @@ def _split(pictures: Pictures, count: int, rng: np.random.Generator) -> tuple[Pi
     return pictures.take(chosen), pictures.take(rest)
 
 
+#: what a reader of a damaged file raises
+_BROKEN = (ValueError, OSError, EOFError, IndexError, struct.error, zlib.error)
+
+
 def _npz(path: Path, _shape: tuple[int, int, int]) -> Source:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             values = {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (*_BROKEN, TypeError, zipfile.BadZipFile, NotImplementedError) as error:
         raise InputError(f"{path} is cut short or no .npz file ({error}); copy it again") from error
     wanted = ("train_images", "train_labels", "test_images", "test_labels", "classes")
     missing = [name for name in wanted if name not in values]
@@ -146,10 +163,11 @@ def _npz(path: Path, _shape: tuple[int, int, int]) -> Source:
 
 
 def _pictures(path: Path, images: NDArray[np.generic], labels: NDArray[np.generic]) -> Pictures:
-    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
+    whole = labels.dtype.kind in "iu" and labels.shape == images.shape[:1]
+    if images.dtype != np.uint8 or images.ndim != 4 or not whole:
         raise InputError(
-            f"{path}: images are {images.dtype} of shape {images.shape} for {len(labels)} labels; "
-            "give uint8 of shape (n, h, w, c)"
+            f"{path}: images are {images.dtype} of shape {images.shape}, labels {labels.dtype} {labels.shape}; "
+            "give uint8 of shape (n, h, w, c) and whole numbers of shape (n,)"
         )
     return Pictures(images.astype(np.uint8, copy=False), labels.astype(np.int64))
 
@@ -172,11 +190,13 @@ def _idx(path: Path) -> NDArray[np.uint8]:
         content = gzip.decompress(path.read_bytes())
         sizes = struct.unpack_from(f">{content[3]}I", content, 4)
         return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(sizes)
-    except (OSError, EOFError, ValueError, IndexError, struct.error) as error:
+    except _BROKEN as error:
         raise InputError(f"{path} is cut short or no IDX .gz file ({error}); copy it again") from error
 
 
 def _folder(path: Path, shape: tuple[int, int, int]) -> Source:
+    if not path.is_dir():
+        raise InputError(f"{path} is no folder; write folder:PATH with PATH/CLASS/NAME.jpg in it")
     if (path / "train").is_dir() and (path / "test").is_dir():
         classes = _class_names(path / "train")
         parts = [_files(path / part, classes) for part in ("train", "test")]
@@ -247,7 +267,7 @@ def picture(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
             if image.size != (width, height):
                 image = image.resize((width, height), Image.Resampling.BILINEAR)
             return np.asarray(image, np.uint8).reshape(height, width, channels)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (*_BROKEN, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"the picture {path} is broken ({error}); repair or remove it") from error
 
 

@@ -23,8 +23,8 @@ def expand(model: nn.Module, plan: Plan, *, seed: int = 0) -> nn.Module:
     """
     plan.check(model)
     giant = copy.deepcopy(model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):  # drawn on the CPU, so that a giant is the same on every device
+        torch.default_generator.manual_seed(seed)
         for site in plan.sites:
             giant.set_submodule(site.layer, _block(giant, site))
     return giant
@@ -42,6 +42,7 @@ def _block(model: nn.Module, site: Site) -> Expanded:
             nn.init.kaiming_normal_(layer.weight, mode="fan_out")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+    chain.to(conv.weight.device, conv.weight.dtype)
     return Expanded(ConvSpec.of(conv), site.norm, chain).train(conv.training)
 
 

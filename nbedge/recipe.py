@@ -2,15 +2,18 @@
 
 import difflib
 import json
+import re
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from nbedge import files
 from nbedge.errors import InputError
+from nbedge.preprocessing import Preprocessing
 from nbedge.verification import Limits
 
 
@@ -119,18 +122,52 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse values that no stage could use."""
-        if not self.name or set(self.name) & set("/\\ "):
-            raise InputError(f"name is {self.name!r}; it names files: give a word without spaces and slashes")
+        if not re.fullmatch(r"[\w.-]*\w[\w.-]*", self.name):
+            raise InputError(f"name is {self.name!r}; it names files: give a word of letters, digits, '_', '-' and '.'")
         for name, value, least in (
             ("seed", self.seed, 0), ("threads", self.threads, 1), ("train.giant_epochs", self.train.giant_epochs, 1),
             ("train.plt_epochs", self.train.plt_epochs, 1), ("data.calibration", self.data.calibration, 1),
             ("bench.processes", self.bench.processes, 1), ("bench.threads", self.bench.threads, 1),
+            ("plan.every", self.plan.every, 1), ("plan.ratio", self.plan.ratio, 1),
+            ("train.warmup_epochs", self.train.warmup_epochs, 0), ("train.weight_decay", self.train.weight_decay, 0),
+            ("each size in model.input", min(self.model.input), 1),
         ):  # fmt: skip
-            if value < least:
+            if not value >= least:
                 raise InputError(f"{name} is {value}; give {least} or more")
         for name, share in (("train.ramp", self.train.ramp), ("data.validation", self.data.validation)):
             if not 0 < share < 1:
                 raise InputError(f"{name} is {share}; give a share between 0 and 1")
+        for name, share in (
+            ("train.momentum", self.train.momentum),
+            ("train.label_smoothing", self.train.label_smoothing),
+        ):
+            if not 0 <= share < 1:
+                raise InputError(f"{name} is {share}; give 0 or more, below 1")
+        if not self.bench.seconds > 0:
+            raise InputError(f"bench.seconds is {self.bench.seconds}; give a number above 0")
+        self._refuse_unknown()
+
+    def _refuse_unknown(self) -> None:
+        """Ask those who will use these values, before hours of training and not after."""
+        from nbedge.conversion.chain import steps
+        from nbedge.training import TrainSettings
+
+        literal(self.model.arguments)
+        one = (0.5,) * self.model.input[0]
+        with _of("model or data"):
+            Preprocessing(self.model.input, self.data.mean or one, self.data.std or one)
+        with _of("train"):
+            TrainSettings(**{name: getattr(self.train, name) for name in TrainSettings.__dataclass_fields__})
+        with _of("export"):
+            steps(self.export.formats, self.export.quant)
+
+
+@contextmanager
+def _of(section: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{section}: {error}") from error
 
 
 def read(path: Path) -> Recipe:
@@ -145,8 +182,8 @@ def read(path: Path) -> Recipe:
         raise InputError(f"{path} is no TOML: {error}") from error
     recipe: Recipe = _record(Recipe, table, str(path), "")
     kind, separator, source = recipe.data.source.partition(":")
-    if not separator:
-        raise InputError(f"{path}: data.source is {kind!r}; write KIND:PATH, for example folder:pictures")
+    if not (separator and source):
+        raise InputError(f"{path}: data.source is {recipe.data.source!r}; write KIND:PATH, for example folder:pictures")
     data = replace(recipe.data, source=f"{kind}:{(path.parent / source).resolve()}")
     file, _, factory = recipe.model.reference.rpartition(":")
     if not file.endswith(".py"):
@@ -224,7 +261,18 @@ def to_toml(recipe: Recipe) -> str:
 def literal(value: Any) -> str:
     """Return a plain value as TOML writes it."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {literal(v)}" for key, v in value.items()) + " }" if value else "{}"
+        return "{ " + ", ".join(f"{_key(key)} = {literal(v)}" for key, v in value.items()) + " }" if value else "{}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(literal, value)) + "]"
-    return json.dumps(value)
+    if isinstance(value, str):
+        # TOML has JSON's escapes, but none for one half of a character, and DEL must be escaped
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, int | float):
+        return repr(value)
+    raise InputError(f"{value!r} cannot be written into a recipe; give texts, numbers, true or false, lists and tables")
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else literal(name)

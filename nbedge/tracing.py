@@ -158,5 +158,6 @@ def cost(model: nn.Module, example_input: Tensor) -> Cost:
 
 def _macs(layer: nn.Module, shape: tuple[int, ...]) -> int:
     outputs = torch.Size(shape).numel()
-    weight = layer.get_parameter("weight")
+    weight = layer.weight  # a parameter, or computed by a parametrization
+    assert isinstance(weight, Tensor)
     return outputs * weight[0].numel()

@@ -2,7 +2,9 @@
 
 import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
@@ -65,22 +67,18 @@ def main() -> None:
         click.echo(error.format_message(), err=True)
         sys.exit(2)
     except click.ClickException as error:
-        error.show()
-        sys.exit(2)
+        _fail(error.format_message(), 2, error.show)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         sys.exit(130)
     except NbedgeError as error:
-        _show(error)
-        sys.exit(error.exit_status)
+        _fail(str(error), error.exit_status)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(f"{place}{error.strerror or error}; check the path, its permissions and the space on the disk", 2)
 
 
-def _show(error: NbedgeError) -> None:
-    """Print the sentence on stderr, and as JSON on stdout where JSON was asked for."""
-    import json
+def _fail(sentence: str, status: int, show: Callable[[], None] | None = None) -> NoReturn:
+    from nbedge.cli.screen import fail
 
-    sentence = " ".join(str(error).split())
-    if "--json" in sys.argv:
-        content = {"schema_version": 1, "error": sentence, "exit_status": error.exit_status}
-        click.echo(json.dumps(content))
-    click.echo(f"nbedge: {sentence}", err=True)
+    fail(sentence, status, show=show)

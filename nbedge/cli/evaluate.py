@@ -10,6 +10,7 @@ from nbedge.cli.subject import ModelOptions, Subject, model_options, open_subjec
 from nbedge.errors import InputError, needs
 
 if TYPE_CHECKING:
+    from nbedge.data import Source
     from nbedge.evaluation import Accuracy
 
 
@@ -26,12 +27,17 @@ def command(screen: Screen, options: ModelOptions, names: tuple[str, ...], data:
         from nbedge.evaluation import judge
     subjects = [open_subject(name, options) for name in names]
     base = open_subject(reference, options) if reference else None
+    for subject in (*subjects, *([base] if base else [])):
+        if subject.shape != subjects[0].shape:
+            raise InputError(
+                f"{subject.name} takes pictures of {subject.shape}, {subjects[0].name} of {subjects[0].shape}; "
+                "evaluate them one by one"
+            )
     source = read(data, subjects[0].shape)
-    wanted = answers(base, source.test.images) if base else None
+    wanted = _logits(base, source, data) if base else None
     found: dict[str, Accuracy] = {}
     for name, subject in zip(names, subjects, strict=True):
-        _refuse_other_classes(subject, source.classes, data)
-        found[name] = judge(answers(subject, source.test.images), source.test.labels, source.classes, wanted)
+        found[name] = judge(_logits(subject, source, data), source.test.labels, source.classes, wanted)
     _show(screen, found, source.classes)
     screen.result({"data": data, "rows": [{"file": name, **asdict(a)} for name, a in found.items()]})
 
@@ -48,12 +54,20 @@ def answers(subject: Subject, images: Any) -> Any:
     return answer_pictures(subject.model, images, subject.prepared())
 
 
-def _refuse_other_classes(subject: Subject, classes: tuple[str, ...], data: str) -> None:
+def _logits(subject: Subject, source: "Source", data: str) -> Any:
+    classes = source.classes
     if subject.classes and subject.classes != classes:
         raise InputError(
             f"{subject.name} knows the classes {', '.join(subject.classes)}, {data} has {', '.join(classes)}; "
             "evaluate it on data of its own classes"
         )
+    logits = answers(subject, source.test.images)
+    if logits.shape[1:] != (len(classes),):
+        raise InputError(
+            f"{subject.name} gives {logits.shape[1:]} outputs for a picture, {data} has {len(classes)} classes; "
+            "set the outputs with --model-args, or choose other data"
+        )
+    return logits
 
 
 def _show(screen: Screen, found: "dict[str, Accuracy]", classes: tuple[str, ...]) -> None:

@@ -16,7 +16,7 @@ from nbedge.errors import InputError, needs
 @click.option("--calib", required=True, metavar="DATA", help="Pictures for calibration and for the comparison.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("exports"), show_default=True, help="Folder.")
 @click.option("--name", help="Of the files; default the checkpoint's.")
-@click.option("--samples", default=200, show_default=True, help="Calibration pictures.")
+@click.option("--samples", default=200, show_default=True, type=click.IntRange(min=1), help="Calibration pictures.")
 @click.option("--overwrite", is_flag=True, help="Replace files of the same name.")
 @model_options
 @with_screen

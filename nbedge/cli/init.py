@@ -8,7 +8,7 @@ import click
 
 from nbedge import files
 from nbedge.cli.screen import Screen, with_screen
-from nbedge.cli.subject import ModelOptions, model_options
+from nbedge.cli.subject import ModelOptions, model_options, tried
 from nbedge.errors import InputError, needs
 
 RECIPE = Template("""\
@@ -18,12 +18,12 @@ seed = 0
 threads = 1               # of training; the same number gives the same bytes
 
 [model]
-reference = "$model"
+reference = $model
 input = $shape            # channels, height, width
 arguments = $arguments
 
 [data]
-source = "$data"          # a relative path starts at this file
+source = $data    # a relative path starts at this file
 validation = 0.1          # share of the training pictures held back for choices
 calibration = 200         # training pictures held back for quantizers
 $normalisation
@@ -71,12 +71,12 @@ def command(screen: Screen, options: ModelOptions, model_name: str, data: str, o
     with needs("train"):
         from nbedge.data import load
     splits = load(data, options.shape)
-    arguments, sites = _fitting(model_name, options, len(splits.classes))
+    arguments, sites = _fitting(model_name, options, options.shape, len(splits.classes))
     kind, _, path = data.partition(":")
     batch = 256 if len(splits.train) >= 5000 else 64
     text = RECIPE.substitute(
-        file=out.name, name=_word(model_name), model=_anchored(model_name), shape=list(options.shape),
-        arguments=_inline(arguments), data=f"{kind}:{Path(path).resolve()}", sites=sites, batch=batch,
+        file=out.name, name=_word(model_name), model=_inline(_anchored(model_name)), shape=list(options.shape),
+        arguments=_inline(arguments), data=_inline(f"{kind}:{Path(path).resolve()}"), sites=sites, batch=batch,
         rate=round(0.4 * batch / 256, 2), normalisation=_normalisation(options),
     )  # fmt: skip
     files.write_bytes(out, text.encode())
@@ -84,25 +84,27 @@ def command(screen: Screen, options: ModelOptions, model_name: str, data: str, o
     screen.result({"recipe": str(out), "classes": list(splits.classes), "sites": sites})
 
 
-def _fitting(text: str, options: ModelOptions, classes: int) -> tuple[dict[str, Any], int]:
+def _fitting(text: str, options: ModelOptions, shape: tuple[int, int, int], classes: int) -> tuple[dict[str, Any], int]:
     """Return the arguments with which the model gives one output a class, and how many sites it has."""
     import torch
 
     from nbedge.proposal import survey
     from nbedge.reference import ModelReference
 
-    arguments = dict(options.arguments)
-    if "num_classes" not in arguments:
-        arguments["num_classes"] = classes
-    model = ModelReference(text, arguments).build().eval()
-    example = torch.zeros(1, *(options.shape or ()))
+    arguments = {"num_classes": classes, **options.arguments}
     try:
-        outputs = model(example).shape[-1]
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise InputError(f"{text} does not take --input {'x'.join(map(str, options.shape or ()))}: {error}") from error
-    if outputs != classes:
-        raise InputError(f"{text} gives {outputs} outputs, the data has {classes} classes; set it with --model-args")
-    return arguments, len(survey(model, example)[0])
+        model = ModelReference(text, arguments).build().eval()
+    except InputError:  # a factory need not have that argument
+        arguments = dict(options.arguments)
+        model = ModelReference(text, arguments).build().eval()
+    answer = tried(model, text, shape)
+    if not isinstance(answer, torch.Tensor) or answer.shape != (1, classes):
+        found = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
+        raise InputError(
+            f"{text} gives {found} for one picture, and the data has {classes} classes: (1, {classes}) is expected; "
+            "set the outputs with --model-args"
+        )
+    return arguments, len(survey(model, torch.zeros(1, *shape))[0])
 
 
 def _anchored(text: str) -> str:
@@ -114,7 +116,7 @@ def _word(text: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in Path(text.rpartition(":")[2]).stem)
 
 
-def _inline(values: dict[str, Any]) -> str:
+def _inline(values: Any) -> str:
     from nbedge.recipe import literal
 
     return literal(values)

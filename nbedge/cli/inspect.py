@@ -43,7 +43,9 @@ def command(
         raise InputError(f"{model_name} is an exported file; inspect takes a model reference or a checkpoint")
     found = _survey(subject.model, subject.shape, every, ratio)
     _show(screen, found)
-    if plan_file and found["plan"]:
+    if plan_file:
+        if not found["plan"]:
+            raise PlanError(f"{plan_file} is not written: {found['why']}")
         files.write_json(plan_file, found["plan"])
         screen.note(f"the plan is in {plan_file}")
     if target:

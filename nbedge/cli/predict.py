@@ -14,7 +14,7 @@ from nbedge.errors import needs
 @click.command(name="predict")
 @click.argument("name", metavar="FILE")
 @click.argument("picture_file", metavar="PICTURE", type=click.Path(path_type=Path))
-@click.option("--top", default=5, show_default=True, help="How many answers.")
+@click.option("--top", default=5, show_default=True, type=click.IntRange(min=1), help="How many answers.")
 @model_options
 @with_screen
 def command(screen: Screen, options: ModelOptions, name: str, picture_file: Path, top: int) -> None:

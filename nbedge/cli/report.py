@@ -22,6 +22,7 @@ def command(screen: Screen, run_dir: Path, out: Path | None, overwrite: bool) ->
     summary = report.summarize(run_dir)
     files.refuse_existing(page, overwrite)
     report.write(run_dir, page)
-    show_summary(screen, summary, run_dir)
+    content = show_summary(screen, summary, run_dir)
     if out:
         screen.say(f"The page is {out}")
+    screen.result({**content, "page": str(page)})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.text import Text
 
-from nbedge.cli.screen import Screen, number, percent, verdict, with_screen
+from nbedge.cli.screen import Screen, fail, number, percent, verdict, with_screen
 from nbedge.errors import GateError, needs
 
 if TYPE_CHECKING:
@@ -56,23 +56,23 @@ def command(
         )
     except GateError as error:
         failed = error
+    content: dict[str, Any] = {"run": str(folder), "until": until}
     if (folder / "evaluation.json").exists():
-        show_summary(screen, summarize(folder), folder)
-    else:
-        screen.result({"run": str(folder), "until": until})
+        content = show_summary(screen, summarize(folder), folder)
     if failed:
-        raise failed
+        fail(str(failed), failed.exit_status, content)
+    screen.result(content)
 
 
-def show_summary(screen: Screen, summary: "Summary", folder: Path) -> None:
-    """Print the closing table and the closing line."""
+def show_summary(screen: Screen, summary: "Summary", folder: Path) -> dict[str, Any]:
+    """Print the closing table and the closing line; return what the JSON object holds."""
     columns = ("model", "parameters", "MACs", "top-1", "size", "latency (median)", "p90", "peak memory", "verdict")
     screen.table("", columns, [_row(row) for row in summary.rows])
     screen.say(summary.closing())
     page = folder / "report.html"
     if page.exists():
         screen.say(f"The report is {page}")
-    screen.result({"run": str(folder), "rows": [_as_dict(row) for row in summary.rows], "closing": summary.closing()})
+    return {"run": str(folder), "rows": [_as_dict(row) for row in summary.rows], "closing": summary.closing()}
 
 
 def _row(row: Any) -> tuple[str | Text, ...]:

@@ -2,10 +2,12 @@
 
 import functools
 import json
+import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
@@ -39,14 +41,12 @@ class Screen:
     def say(self, text: str | Text) -> None:
         """Print a line of the result, as it is."""
         if not self.as_json:
-            Console(no_color=self.plain or None, highlight=False, markup=False, soft_wrap=True).print(text)
+            self._console().print(text, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Print a line about what goes on, on stderr, unless -q."""
         if self.verbosity >= 0:
-            Console(stderr=True, no_color=self.plain or None, highlight=False, markup=False, soft_wrap=True).print(
-                text, style="dim"
-            )
+            self._console(stderr=True).print(text, style="dim", soft_wrap=True)
 
     def table(self, title: str, columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:
         """Print a table; columns of numbers are aligned to the right."""
@@ -59,14 +59,39 @@ class Screen:
             table.add_column(Text(column), justify="right" if numbers else "left", overflow="fold")
         for row in cells:
             table.add_row(*row)
-        console = Console(no_color=self.plain or None)
+        console = self._console()
         # a pipe has no width of its own: cells must not be cut there
-        console.print(table) if console.is_terminal else Console(width=200, no_color=self.plain or None).print(table)
+        console.print(table) if console.is_terminal else self._console(width=200).print(table)
 
     def result(self, content: Mapping[str, Any]) -> None:
         """Print the JSON object, if it was asked for."""
         if self.as_json:
             click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **content}, indent=2, ensure_ascii=False))
+
+    def _console(self, **options: Any) -> Console:
+        if self.plain:  # no_color alone would leave bold and dim, which are escape codes too
+            options |= {"no_color": True, "color_system": None}
+        return Console(highlight=False, markup=False, **options)
+
+
+def fail(
+    sentence: str, status: int, content: Mapping[str, Any] | None = None, show: Callable[[], None] | None = None
+) -> NoReturn:
+    """Leave with `status`: the sentence goes to stderr (or what `show` prints), and into the JSON if it was asked for.
+
+    Args:
+        sentence: what is wrong, where, and what to do.
+        status: of the exit.
+        content: what else the JSON object holds.
+        show: prints the sentence in another way.
+    """
+    sentence = " ".join(sentence.split())
+    Screen("--json" in sys.argv, 0, True).result({**(content or {}), "error": sentence, "exit_status": status})
+    if show:
+        show()
+    else:
+        click.echo(f"nbedge: {sentence}", err=True)
+    sys.exit(status)
 
 
 def with_screen(verb: Callable[..., None]) -> Callable[..., None]:
@@ -78,6 +103,8 @@ def with_screen(verb: Callable[..., None]) -> Callable[..., None]:
     @click.option("--no-color", is_flag=True, help="No colour; NO_COLOR does the same.")
     @functools.wraps(verb)
     def wrapped(as_json: bool, quiet: int, verbose: int, no_color: bool, **options: Any) -> None:
+        if no_color:
+            os.environ["NO_COLOR"] = "1"  # for the progress bars, and for processes of our own
         verb(screen=Screen(as_json, verbose - quiet, no_color), **options)
 
     return wrapped

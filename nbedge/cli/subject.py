@@ -147,8 +147,16 @@ def open_subject(text: str, options: ModelOptions | None = None) -> Subject:
         if suffix == ".safetensors":
             return _checkpoint(Path(text), options)
         if ":" not in text:
-            raise InputError(f"{text!r} is no checkpoint (.safetensors), no exported file and no model reference")
+            raise InputError(_unknown(text, suffix))
         return _reference(text, options)
+
+
+def _unknown(text: str, suffix: str) -> str:
+    from nbedge.reference import FORMS
+
+    if suffix in (".pt", ".pth", ".ckpt"):
+        return f"{text} can hold weights, but no model that is safe to open; name the model, and pass --weights {text}"
+    return f"{text!r} is no checkpoint (.safetensors), no exported file (.onnx, .tflite) and no model; write {FORMS}"
 
 
 def _checkpoint(path: Path, options: ModelOptions) -> Subject:
@@ -165,9 +173,26 @@ def _reference(text: str, options: ModelOptions) -> Subject:
     if options.shape is None:
         raise InputError(f"{text} does not say what it takes; pass --input, for example --input 3x96x96")
     model = ModelReference(text, options.arguments).build().eval()
+    tried(model, text, options.shape)
     if options.weights:
         load_weights(model, options.weights)
     return Subject(text, model, _preprocessing(options, options.shape), (), False, options.shape)
+
+
+def tried(model: "nn.Module", text: str, shape: tuple[int, int, int]) -> Any:
+    """Return what `model`, which is called `text`, answers to an empty picture.
+
+    Raises:
+        InputError: it does not take pictures of this shape.
+    """
+    import torch
+
+    try:
+        with torch.inference_mode():
+            return model(torch.zeros(1, *shape))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        size = "x".join(map(str, shape))
+        raise InputError(f"{text} does not take --input {size} ({error}); change --input or --model-args") from error
 
 
 def _exported(path: Path, options: ModelOptions) -> Subject:

@@ -23,21 +23,25 @@ if TYPE_CHECKING:
 @click.argument("reference")
 @click.argument("candidate")
 @click.option("--data", metavar="DATA", help="Real pictures: folder:PATH, npz:PATH or fashion-mnist:PATH.")
-@click.option("--pictures", default=500, show_default=True, help="How many of them at most.")
+@click.option("--pictures", default=500, show_default=True, type=click.IntRange(min=1), help="How many at most.")
 @click.option("--allow-unchecked", is_flag=True, help="NOT CHECKED does not fail.")
 @click.option("--float-error", type=float, help="Largest max|Δ|/RMS of a float candidate.")
 @click.option("--sqnr", type=float, help="Least SQNR of an integer candidate, in dB.")
 @click.option("--accuracy-loss", type=float, help="Largest loss of an integer candidate, in points.")
 @click.option("--junit", type=click.Path(path_type=Path), help="Write a JUnit file.")
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write a Markdown summary.")
+@click.option("--overwrite", is_flag=True, help="Replace these two files.")
 @model_options
 @with_screen
 def command(
     screen: Screen, options: ModelOptions, reference: str, candidate: str, data: str | None, pictures: int,
     allow_unchecked: bool, float_error: float | None, sqnr: float | None, accuracy_loss: float | None,
-    junit: Path | None, markdown: Path | None,
+    junit: Path | None, markdown: Path | None, overwrite: bool,
 ) -> None:  # fmt: skip
     """Check that CANDIDATE equals REFERENCE; both are checkpoints, exported files or model references."""
+    for path in (junit, markdown):
+        if path:
+            files.refuse_existing(path, overwrite)
     with needs("train"):
         from nbedge.verification import Limits, Verdict
     asked = {"float_error": float_error, "sqnr_db": sqnr, "accuracy_loss": accuracy_loss}

@@ -118,7 +118,7 @@ def verify_contraction(context: Context, _state: Path) -> Outcome:
     before64 = context.load("linearized").double()
     exact = verify(before64, contract(before64), inputs.double())
     exact = exact.named("linearized in float64", "contracted in float64")
-    return _judged(context, (stored, exact), ())
+    return _judged(context, "verify", (stored, exact), ())
 
 
 def export_files(context: Context, _state: Path) -> Outcome:
@@ -135,7 +135,7 @@ def export_files(context: Context, _state: Path) -> Outcome:
         )  # fmt: skip
     paths = [e.artifact.path for e in exported]
     outputs = tuple(str(p.relative_to(context.folder)) for path in paths for p in (path, sidecar(path)))
-    return _judged(context, tuple(e.equivalence for e in exported), outputs)
+    return _judged(context, "export", tuple(e.equivalence for e in exported), outputs)
 
 
 def evaluate(context: Context, _state: Path) -> Outcome:
@@ -157,7 +157,7 @@ def evaluate(context: Context, _state: Path) -> Outcome:
         np.savez_compressed(part, images=test.images[chosen])
     content = {"schema_version": 1, "pictures": len(test), "rows": rows, "samples": samples}
     files.write_json(context.folder / "evaluation.json", content)
-    return _judged(context, tuple(_edges(context, answers)), ("evaluation.json", "samples.npz"))
+    return _judged(context, "evaluate", tuple(_edges(context, answers)), ("evaluation.json", "samples.npz"))
 
 
 def _answers(context: Context) -> dict[str, Logits]:
@@ -192,7 +192,9 @@ def _edges(context: Context, answers: dict[str, Logits]) -> list[Equivalence]:
             {REAL: answers["contracted"]}, {REAL: answers[path.name]}, quantized=".fp32." not in path.name,
             limits=context.recipe.limits, labels=context.splits.test.labels,
         )  # fmt: skip
-        found.append(Equivalence("contracted.safetensors", path.name, open_file(path).kernels, tuple(checks)))
+        found.append(
+            Equivalence("contracted.safetensors on test pictures", path.name, open_file(path).kernels, tuple(checks))
+        )
     return found
 
 
@@ -223,8 +225,10 @@ def write_report(context: Context, _state: Path) -> Outcome:
     return Outcome(("report.html",))
 
 
-def _judged(context: Context, judged: tuple[Equivalence, ...], outputs: tuple[str, ...]) -> Outcome:
-    written = tuple(e.write(context.folder / "verification") for e in judged)
+def _judged(context: Context, stage: str, judged: tuple[Equivalence, ...], outputs: tuple[str, ...]) -> Outcome:
+    """Write the verdicts; the stage's number keeps them in the order of the path."""
+    number = [s.name for s in STAGES].index(stage)
+    written = tuple(e.write(context.folder / "verification", f"{number}-{stage}") for e in judged)
     return Outcome((*outputs, *(str(path.relative_to(context.folder)) for path in written)), judged)
 
 

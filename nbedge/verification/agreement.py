@@ -94,7 +94,7 @@ def relative_error(wanted: Array, found: Array) -> float:
 
 
 def sqnr_db(wanted: Array, found: Array) -> float:
-    """Return the signal-to-quantization-noise ratio 10 log10(sum y² / sum Δ²) in dB; 300 for no noise at all, -300 for no signal."""
+    """Return the signal-to-quantization-noise ratio 10 log10(sum y² / sum Δ²) in dB; 300: no noise, -300: no signal."""
     noise = float(np.square(found.astype(np.float64) - wanted).sum())
     signal = float(np.square(wanted.astype(np.float64)).sum())
     if noise <= signal * 1e-30:

@@ -111,8 +111,9 @@ class Equivalence:
             "kernels": self.kernels, "verdict": str(self.verdict), "checks": [c.to_dict() for c in self.checks],
         }  # fmt: skip
 
-    def write(self, folder: Path) -> Path:
-        """Write the record as `REFERENCE--CANDIDATE.KERNELS.json` into `folder`."""
-        path = folder / f"{Path(self.reference).name}--{Path(self.candidate).name}.{self.kernels}.json"
+    def write(self, folder: Path, prefix: str) -> Path:
+        """Write the record as `PREFIX-REFERENCE-to-CANDIDATE.json` into `folder`."""
+        words = (prefix, *self.reference.split(), "to", *self.candidate.split())
+        path = folder / f"{'-'.join(words)}.json"
         files.write_json(path, self.to_dict())
         return path

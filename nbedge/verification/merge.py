@@ -164,8 +164,8 @@ def _algebra(giant: nn.Module, tiny: nn.Module, sites: list[_Site], probed: list
     for site, p in zip(sites, probed, strict=True):
         layer = probing.layer_of(p.weight, p.bias, site.block.replaced)
         mean = site.giant_norm.get_buffer("running_mean").double()
-        if layer.bias is None:  # then the bias sits in the BatchNorm, where it must reach what the layer feeds
-            mean = mean - p.bias
+        if site.layer.bias is None:  # the bias sits in the BatchNorm: it must be the one that reads this layer
+            layer.bias, mean = None, mean - p.bias
         exact.set_submodule(site.name, layer)
         exact.get_submodule(site.block.norm).get_buffer("running_mean").copy_(mean)
     wanted = copy.deepcopy(giant).double()(inputs.double())

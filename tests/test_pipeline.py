@@ -1,0 +1,181 @@
+"""The whole path on a very small budget, and what a kill in any stage leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nbedge import files
+from nbedge.errors import InputError
+from nbedge.pipeline import STAGES, manifest
+from nbedge.pipeline import run as run_recipe
+from nbedge.recipe import read
+
+DATA = Path(__file__).parents[1] / "sample_models" / "fashion_mnist" / "data.npz"
+RECIPE = f"""
+name = "small"
+threads = 1
+[model]
+reference = "sample:mobilenet_v2_tiny"
+input = [1, 28, 28]
+arguments = {{ width_mult = 0.25 }}
+[data]
+source = "npz:{DATA}"
+validation = 0.5
+calibration = 50
+[train]
+giant_epochs = 2
+plt_epochs = 2
+batch_size = 128
+learning_rate = 0.2
+[bench]
+processes = 1
+seconds = 0.05
+[limits]
+sqnr_db = 5.0
+accuracy_loss = 10.0
+"""
+ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "recipe.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    done = subprocess.run(command(recipe, folder), env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def command(recipe: Path, folder: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "nbedge", "run", str(recipe), "--out", str(folder), *more]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the sha256 of every checkpoint and exported file."""
+    paths = [*folder.glob("*.safetensors"), *folder.glob("exports/*.*"), folder / "plan.json"]
+    return {str(path.relative_to(folder)): files.sha256(path) for path in paths if path.is_file()}
+
+
+@pytest.mark.group("path")
+def test_the_whole_path_leaves_real_files_with_their_verdicts(finished: Path) -> None:
+    names = {f"exports/small.{scheme}.{format}" for scheme in ("fp32", "int8") for format in ("onnx", "tflite")}
+    assert names | {f"{name}.json" for name in names} < digests(finished).keys()
+    record = manifest.read(finished)
+    assert list(record.stages) == [stage.name for stage in STAGES]
+    judging = {name: entry.verdict for name, entry in record.stages.items() if entry.verdict}
+    assert judging == {"verify": "PASS", "export": "PASS", "evaluate": "PASS"}
+    verdicts = [json.loads(path.read_text())["verdict"] for path in (finished / "verification").iterdir()]
+    assert len(verdicts) == 10
+    assert set(verdicts) == {"PASS"}
+
+
+@pytest.mark.group("path")
+def test_contraction_keeps_every_answer(finished: Path) -> None:
+    rows = {row["name"]: row for row in json.loads((finished / "evaluation.json").read_text())["rows"]}
+    assert rows["contracted"]["parameters"] == rows["control"]["parameters"] < rows["giant"]["parameters"]
+    assert rows["contracted"]["macs"] == rows["control"]["macs"] < rows["giant"]["macs"]
+    assert rows["small.fp32.onnx"]["flips"] == rows["small.fp32.tflite"]["flips"] == 0
+    assert rows["contracted"]["top1"] > 0.3  # chance is 0.1
+
+
+@pytest.mark.group("path")
+def test_nothing_of_this_machine_is_in_the_exported_files(finished: Path) -> None:
+    for path in (finished / "exports").iterdir():
+        if path.is_file():
+            content = path.read_bytes()
+            assert str(Path.cwd()).encode() not in content, path
+            assert b"site-packages" not in content, path
+
+
+@pytest.mark.group("path")
+def test_the_same_recipe_gives_the_same_bytes_after_a_kill_in_every_stage(
+    recipe: Path, finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    killed = {stage.name for stage in STAGES if kill_in(stage.name, recipe, folder)}
+    assert killed >= {"control", "giant", "linearize", "export", "bench"}  # the others may be over too soon
+    done = subprocess.run(
+        command(recipe, folder, "--resume"), env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert digests(folder) == digests(finished)
+    assert not list(folder.rglob(".*"))  # nothing half-written is left
+    assert not list(folder.glob("state/*"))
+
+
+def kill_in(stage: str, recipe: Path, folder: Path) -> bool:
+    """Start or resume the run and kill it with SIGKILL inside `stage`; return whether it was still running."""
+    process = subprocess.Popen(
+        command(recipe, folder, "--resume"), env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 300
+    while process.poll() is None and not entered(stage, folder):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    if process.stderr:
+        process.stderr.close()
+    return process.returncode == -signal.SIGKILL
+
+
+def entered(stage: str, folder: Path) -> bool:
+    """Return whether the stages before `stage` are finished, and its training has saved an epoch if it is one."""
+    names = [s.name for s in STAGES]
+    before = names[: names.index(stage)]
+    if not (folder / "recipe.toml").exists():
+        return False
+    done = manifest.read(folder).stages if (folder / manifest.FILE).exists() else {}
+    if not all(name in done for name in before):
+        return False
+    trained = stage in ("control", "giant", "linearize")
+    return not trained or any(folder.glob(f"state/{stage}-*.ckpt")) or stage in done
+
+
+@pytest.mark.group("path")
+def test_resume_skips_what_is_done_and_redoes_what_changed(recipe: Path, finished: Path) -> None:
+    events: list[tuple[str, str]] = []
+    changed = read(recipe)
+    run_recipe(changed, finished, resume=True, listener=lambda stage, event, _s: events.append((stage, event)))
+    assert set(events) == {(stage.name, "skipped") for stage in STAGES}
+    (finished / "contracted.safetensors").write_bytes(b"spoiled")
+    before = digests(finished)
+    events.clear()
+    run_recipe(changed, finished, resume=True, listener=lambda stage, event, _s: events.append((stage, event)))
+    assert ("contract", "done") in events
+    assert ("linearize", "skipped") in events
+    assert digests(finished)["contracted.safetensors"] != before["contracted.safetensors"]
+
+
+def test_a_folder_that_is_not_empty_is_never_touched(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    for options in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(InputError, match="is not empty|is no run directory"):
+            run_recipe(read(recipe), tmp_path, **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_an_unknown_stage_is_refused(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no such stage"):
+        run_recipe(read(recipe), tmp_path / "run", until="lunch")
+
+
+def test_a_model_that_does_not_fit_the_data_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE.replace("width_mult = 0.25", "num_classes = 3"))
+    with pytest.raises(InputError, match="10 classes"):
+        run_recipe(read(path), tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*.safetensors"))
