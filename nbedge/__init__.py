@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nbedge.benchmark import measure
     from nbedge.checkpoint import load_checkpoint, save_checkpoint
     from nbedge.contraction import contract
-    from nbedge.conversion import Examples, export
+    from nbedge.conversion import export
     from nbedge.expansion import expand
     from nbedge.linearization import PLT
     from nbedge.plan import Plan, Site
@@ -30,7 +30,7 @@ __all__ = [
     # files of weights
     "load_checkpoint", "save_checkpoint",
     # records
-    "Plan", "Site", "PLT", "Preprocessing", "Examples", "Artifact", "Equivalence", "Verdict",
+    "Plan", "Site", "PLT", "Preprocessing", "Artifact", "Equivalence", "Verdict",
     # errors
     "NbedgeError",
 ]  # fmt: skip
@@ -49,7 +49,6 @@ _HOMES = {
     "Site": "nbedge.plan",
     "PLT": "nbedge.linearization",
     "Preprocessing": "nbedge.preprocessing",
-    "Examples": "nbedge.conversion",
     "Artifact": "nbedge.artifact",
     "Equivalence": "nbedge.verification",
     "Verdict": "nbedge.verification",

@@ -75,6 +75,9 @@ class Artifact:
     sha256: str = ""
     size_bytes: int = 0
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
     def sealed(self) -> "Artifact":
         """Return the record with the file's size and sha256 as they are now."""
         return replace(self, sha256=files.sha256(self.path), size_bytes=self.path.stat().st_size)

@@ -208,7 +208,8 @@ def test_a_norm_without_statistics_has_no_formula() -> None:
 
 
 def part(giant: nn.Module, name: str) -> Tensor:
-    return giant.state_dict()[name]
+    found: Tensor = giant.state_dict()[name]
+    return found
 
 
 def put(name: str, layer: nn.Module) -> Callable[[nn.Module], object]:

@@ -26,19 +26,22 @@ def command(
 ) -> None:  # fmt: skip
     """Write CHECKPOINT (or a model reference) in every format and scheme."""
     with needs("train"):
+        import torch
         from torch import nn
 
-        from nbedge.conversion import Examples, export
+        from nbedge.conversion import export
         from nbedge.data import load
     subject = open_subject(checkpoint, options)
     if not isinstance(subject.model, nn.Module):
         raise InputError(f"{checkpoint} is an exported file already; export takes a checkpoint or a model reference")
     splits = load(calib, subject.shape, calibration=samples)
+    prepare = subject.prepared()
     exported = export(
-        subject.model, Examples(splits.calibration.images, splits.validation.images, splits.validation.labels),
-        preprocessing=subject.prepared(), classes=subject.classes or splits.classes, out=out,
-        name=name or Path(checkpoint.rpartition(":")[2]).stem, formats=formats.split(","), quant=quant.split(","),
-        derived_from=Path(checkpoint).name, overwrite=overwrite, progress=lambda note: screen.note(note),
+        subject.model, torch.zeros(1, *subject.shape), calibration=prepare(splits.calibration.images),
+        preprocess=prepare, classes=subject.classes or splits.classes, out=out, formats=formats.split(","),
+        quant=quant.split(","), check_on=prepare(splits.validation.images), labels=splits.validation.labels,
+        name=name or Path(checkpoint.rpartition(":")[2]).stem, derived_from=Path(checkpoint).name,
+        overwrite=overwrite, progress=screen.note,
     )  # fmt: skip
     rows = [
         (str(e.artifact.path), e.artifact.scheme, number(e.artifact.size_bytes / 1000, "kB", 1),

@@ -89,19 +89,20 @@ def _show(screen: Screen, found: dict[str, Any]) -> None:
 def _feasible(model: "nn.Module", subject: Subject, target: str) -> dict[str, str]:
     """Convert the model as it is, on noise pictures, and look at the types: accuracy is no question here."""
     with needs("all"):
-        import numpy as np
+        import torch
 
-        from nbedge.conversion import Examples, export
+        from nbedge.conversion import export
         from nbedge.verification import Limits
-    channels, height, width = subject.shape
-    noise = np.random.default_rng(0).integers(0, 256, (8, height, width, channels), np.uint8)
+    channels = subject.shape[0]
+    noise = torch.randn(8, *subject.shape, generator=torch.Generator().manual_seed(0))
     prepared = subject.preprocessing or Preprocessing(subject.shape, (0.5,) * channels, (0.5,) * channels)
     with tempfile.TemporaryDirectory() as folder:
         try:
             export(
                 model,
-                Examples(noise, noise),
-                preprocessing=prepared,
+                noise[:1],
+                calibration=noise,
+                preprocess=prepared,
                 classes=(),
                 out=Path(folder),
                 formats=(target,),

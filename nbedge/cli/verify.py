@@ -78,7 +78,8 @@ def _judge(before: Subject, after: Subject, data: str | None, pictures: int, lim
         return Equivalence("", "", judged.kernels, (*judged.checks, missing)) if quantized else judged
     held = load(data, before.shape).validation
     chosen, labels = held.images[:pictures], held.labels[:pictures]
-    given = families(prepared or before.prepared(), chosen)
+    prepared = prepared or before.prepared()
+    given = families(prepared, prepared(chosen))
     return verify(before.model, after.model, given, labels=labels, quantized=quantized, limits=limits)
 
 

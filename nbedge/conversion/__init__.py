@@ -1,5 +1,5 @@
 """Conversion: export() makes the files, each verified before it is kept."""
 
-from nbedge.conversion.workshop import Examples, Exported, export
+from nbedge.conversion.workshop import Exported, export
 
-__all__ = ["Examples", "Exported", "export"]
+__all__ = ["Exported", "export"]

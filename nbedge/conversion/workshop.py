@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from nbedge import __version__, files
 from nbedge.artifact import SCHEMES, Artifact, Job, sidecar
@@ -27,39 +27,33 @@ from nbedge.verification.families import families
 Progress = Callable[[str], None]
 
 
+Inputs = Tensor | NDArray[np.float32] | Iterable[Tensor | NDArray[np.float32]]
+
+
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A file that was kept, and the verdict that let it through."""
+    """A file that was kept, and the verdict that let it through; usable wherever a path is."""
 
     artifact: Artifact
     equivalence: Equivalence
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Examples:
-    """The pictures that an export works with: (n, h, w, c) uint8.
-
-    Attributes:
-        calibration: what quantizers see.
-        verification: what each file is compared on; disjoint from calibration.
-        labels: (n,) of `verification`, for the accuracy; None if unknown.
-    """
-
-    calibration: NDArray[np.uint8]
-    verification: NDArray[np.uint8]
-    labels: NDArray[np.int64] | None = None
+    def __fspath__(self) -> str:
+        return str(self.artifact.path)
 
 
 def export(
     model: nn.Module,
-    examples: Examples,
+    example_input: Tensor,
     *,
-    preprocessing: Preprocessing,
+    calibration: Inputs,
+    preprocess: Preprocessing,
     classes: Sequence[str],
-    out: Path,
-    name: str = "model",
+    out: Path | str,
     formats: Iterable[str] = ("onnx", "tflite"),
     quant: Iterable[str] = ("fp32", "int8"),
+    check_on: Inputs | None = None,
+    labels: NDArray[np.int64] | None = None,
+    name: str = "model",
     derived_from: str = "model",
     limits: Limits | None = None,
     overwrite: bool = False,
@@ -72,13 +66,16 @@ def export(
 
     Args:
         model: any module of one input and one output; it is exported in eval mode and left as it is.
-        examples: pictures for calibration and for the comparison.
-        preprocessing: of the pictures.
+        example_input: (1, c, h, w); files take a batch of 1.
+        calibration: preprocessed inputs (n, c, h, w) float32, or batches of them: what quantizers see.
+        preprocess: how a picture became such an input; the sidecars keep it.
         classes: names of the outputs, in order.
         out: folder.
-        name: of the files.
         formats: "onnx", "tflite", or what a plug-in adds.
         quant: scheme names, see `nbedge.artifact.SCHEMES`.
+        check_on: inputs for the comparison, best disjoint from `calibration`, which serves if there are none.
+        labels: (n,) of `check_on`, for the accuracy.
+        name: of the files.
         derived_from: what the first file's sidecar names as its origin.
         limits: of the comparison.
         overwrite: replace files of the same name.
@@ -87,20 +84,36 @@ def export(
     Raises:
         ExportError: nothing makes what was asked for, or a converter failed.
         GateError: a file did not pass; it is not kept.
-        InputError: a file is there already, or there are no pictures.
+        InputError: a file is there already, or there are no inputs.
     """
-    formats, quant = list(formats), list(quant)
+    out, formats, quant = Path(out), list(formats), list(quant)
     chain = steps(formats, quant)
     wanted = {file_name(name, scheme, format) for format in formats for scheme in quant}
     for file in sorted(wanted):
         files.refuse_existing(out / file, overwrite)
-    if not len(examples.calibration) or not len(examples.verification):
-        raise InputError("export needs pictures for calibration and for the comparison; give at least one of each")
+    seen = stacked(calibration, "calibration")
+    held = seen if check_on is None else stacked(check_on, "check_on")
     with tempfile.TemporaryDirectory(prefix="nbedge-export-") as folder:
-        work = _Workshop(model, examples, preprocessing, tuple(classes), Path(folder), out, name, derived_from, limits)
-        work.prepare()
+        work = _Workshop(
+            model, preprocess, tuple(classes), families(preprocess, held), labels, Path(folder), out, name,
+            derived_from, limits,
+        )  # fmt: skip
+        work.prepare(example_input, seen)
         made = [exported for step in chain for exported in work.make(step, progress)]
         return [work.keep(exported) for exported in made if exported.artifact.path.name in wanted]
+
+
+def stacked(inputs: Inputs, what: str) -> NDArray[np.float32]:
+    """Return inputs, or batches of them, as one array (n, c, h, w).
+
+    Raises:
+        InputError: there are none; `what` names them.
+    """
+    batches = [inputs] if isinstance(inputs, Tensor | np.ndarray) else list(inputs)
+    arrays = [np.asarray(batch, np.float32) for batch in batches]
+    if not sum(map(len, arrays)):
+        raise InputError(f"export needs inputs as {what}; there are none: give at least one")
+    return np.concatenate(arrays)
 
 
 def file_name(name: str, scheme: str, format: str) -> str:
@@ -113,9 +126,10 @@ class _Workshop:
     """Makes every file in a temporary folder; nothing reaches `out` before all have passed."""
 
     model: nn.Module
-    examples: Examples
     preprocessing: Preprocessing
     classes: tuple[str, ...]
+    inputs: dict[str, NDArray[np.float32]]
+    labels: NDArray[np.int64] | None
     folder: Path
     out: Path
     name: str
@@ -130,11 +144,11 @@ class _Workshop:
     def calibration(self) -> Path:
         return self.folder / "calibration.npy"
 
-    def prepare(self) -> None:
+    def prepare(self, example_input: Tensor, calibration: NDArray[np.float32]) -> None:
         """Write what every chain starts from: the torch.export program, and the calibration inputs."""
-        np.save(self.calibration, self.preprocessing(self.examples.calibration))
+        np.save(self.calibration, calibration)
         # a plain contiguous example: channels-last strides would leave Gather operators in the ONNX graph
-        example = torch.zeros(1, *self.preprocessing.shape)
+        example = torch.zeros(1, *example_input.shape[1:])
         with warnings.catch_warnings(), evaluating(self.model):
             warnings.simplefilter("ignore", FutureWarning)
             program = torch.export.export(self.model, (example,))
@@ -171,10 +185,9 @@ class _Workshop:
         return Exported(made, equivalence)
 
     def _equivalence(self, made: Artifact, reference: nn.Module | Runner) -> Equivalence:
-        given = families(self.preprocessing, self.examples.verification)
         quantized = SCHEMES[made.scheme][1] != "fp32"
         judged = verify(
-            reference, open_file(made.path), given, labels=self.examples.labels, quantized=quantized, limits=self.limits
+            reference, open_file(made.path), self.inputs, labels=self.labels, quantized=quantized, limits=self.limits
         )
         checks = (*integer_checks(made.path, made.scheme), *judged.checks)
         return Equivalence(made.derived_from, made.path.name, judged.kernels, checks)

@@ -1,5 +1,6 @@
 """The stages: each takes what earlier ones wrote, does one thing, and says which files it wrote."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import nn
 from nbedge import benchmark, files, report
 from nbedge.artifact import sidecar
 from nbedge.contraction import contract
-from nbedge.conversion import Examples, export
+from nbedge.conversion import export
 from nbedge.evaluation import Accuracy, Logits, judge, logits_of_module
 from nbedge.expansion import expand
 from nbedge.linearization import PLT, set_slope_
@@ -124,14 +125,15 @@ def verify_contraction(context: Context, _state: Path) -> Outcome:
 def export_files(context: Context, _state: Path) -> Outcome:
     """Write every file of the recipe, each verified on validation pictures before it is kept."""
     recipe, splits = context.recipe, context.splits
-    examples = Examples(splits.calibration.images, splits.validation.images, splits.validation.labels)
+    prepare = context.preprocessing
     with bar("export", len(recipe.export.formats) + 1, context.shown) as shown:
-        done = iter(range(100))
+        done = itertools.count()
         exported = export(
-            context.load("contracted"), examples, preprocessing=context.preprocessing, classes=splits.classes,
-            out=context.folder / "exports", name=recipe.name, formats=recipe.export.formats, quant=recipe.export.quant,
-            derived_from="contracted.safetensors", limits=recipe.limits, overwrite=True,
-            progress=lambda note: shown.to(next(done), note),
+            context.load("contracted"), context.example, calibration=prepare(splits.calibration.images),
+            preprocess=prepare, classes=splits.classes, out=context.folder / "exports",
+            formats=recipe.export.formats, quant=recipe.export.quant, check_on=prepare(splits.validation.images),
+            labels=splits.validation.labels, name=recipe.name, derived_from="contracted.safetensors",
+            limits=recipe.limits, overwrite=True, progress=lambda note: shown.to(next(done), note),
         )  # fmt: skip
     paths = [e.artifact.path for e in exported]
     outputs = tuple(str(p.relative_to(context.folder)) for path in paths for p in (path, sidecar(path)))

@@ -8,16 +8,16 @@ from nbedge.verification.agreement import REAL
 
 
 def families(
-    preprocessing: Preprocessing, pictures: NDArray[np.uint8] | None = None, seed: int = 0
+    preprocessing: Preprocessing, real: NDArray[np.float32] | None = None, seed: int = 0
 ) -> dict[str, NDArray[np.float32]]:
-    """Return inputs (n, c, h, w) by family: real pictures if given, noise, and extremes.
+    """Return inputs (n, c, h, w) by family: real ones if given, noise, and extremes.
 
     Args:
         preprocessing: of the model.
-        pictures: (n, h, w, c), real ones.
+        real: (n, c, h, w), real pictures after preprocessing.
         seed: of the noise.
     """
-    found = {} if pictures is None else {REAL: preprocessing(pictures)}
+    found = {} if real is None else {REAL: real}
     channels, height, width = preprocessing.shape
     rng = np.random.default_rng(seed)
     noise = rng.standard_normal((16, channels, height, width)).astype(np.float32)

@@ -1,0 +1,92 @@
+"""The samples are what they say: the files open, the proofs hold, and the accuracy is the recorded one."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from nbedge import artifact, data, pipeline, recipe
+from nbedge.checkpoint import load_checkpoint
+from nbedge.evaluation import judge, logits_of_module
+from nbedge.runtime import answer_pictures, open_file
+from nbedge.verification import integer_checks, verify
+from nbedge.verification.equivalence import Verdict
+
+ROOT = Path(__file__).parents[1] / "sample_models"
+SAMPLES = ("fashion_mnist", "blood_cells")
+SOURCES = {"fashion_mnist": "npz:data.npz", "blood_cells": "folder:data"}
+
+
+def test_packed_data_stay_small() -> None:
+    for name in SAMPLES:
+        packed = ROOT / name / SOURCES[name].partition(":")[2]
+        each = [packed] if packed.is_file() else [path for path in packed.rglob("*") if path.is_file()]
+        assert sum(path.stat().st_size for path in each) < 6e6
+        assert "MIT" in (ROOT / name / "DATA_LICENSE").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_contracted_model_equals_the_giant(name: str) -> None:
+    giant, about = load_checkpoint(ROOT / name / "linearized.safetensors")
+    tiny, _ = load_checkpoint(ROOT / name / "contracted.safetensors")
+    assert verify(giant, tiny, torch.randn(8, *about.preprocessing.shape))
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_control_has_the_same_architecture(name: str) -> None:
+    control, _ = load_checkpoint(ROOT / name / "control.safetensors")
+    tiny, _ = load_checkpoint(ROOT / name / "contracted.safetensors")
+    shapes = {key: value.shape for key, value in control.state_dict().items()}
+    assert shapes == {key: value.shape for key, value in tiny.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_exported_file_is_the_one_described_and_computes_with_the_types_of_its_name(name: str) -> None:
+    paths = [path for path in (ROOT / name / "exports").iterdir() if path.suffix in (".onnx", ".tflite")]
+    assert len(paths) == 4
+    for path in paths:
+        about = artifact.read(path)
+        assert f".{about.scheme}." in path.name
+        assert all(check.verdict is Verdict.PASS for check in integer_checks(path, about.scheme))
+    verdicts = [json.loads(path.read_text())["verdict"] for path in (ROOT / name / "verification").iterdir()]
+    assert len(verdicts) == 10
+    assert set(verdicts) == {"PASS"}
+
+
+@pytest.mark.group("samples")
+@pytest.mark.parametrize("name", SAMPLES)
+def test_contracted_model_and_files_agree_on_the_packed_pictures(name: str) -> None:
+    tiny, about = load_checkpoint(ROOT / name / "contracted.safetensors")
+    kind, _, place = SOURCES[name].partition(":")
+    test = data.read(f"{kind}:{ROOT / name / place}", about.preprocessing.shape).test
+    wanted = logits_of_module(tiny, test.images, about.preprocessing)
+    for path in sorted((ROOT / name / "exports").glob("*.*")):
+        if path.suffix in (".onnx", ".tflite"):
+            answers = answer_pictures(open_file(path), test.images, about.preprocessing)
+            found = judge(answers, test.labels, about.classes, wanted)
+            assert found.flips is not None
+            allowed = 0 if ".fp32." in path.name else 0.05 * len(test)
+            assert found.flips <= allowed, path.name
+
+
+@pytest.mark.group("path")
+def test_the_colour_sample_goes_the_whole_path_on_a_small_budget(tmp_path: Path) -> None:
+    given = recipe.read(ROOT / "blood_cells" / "recipe.toml")
+    short = replace(given, train=replace(given.train, giant_epochs=1, plt_epochs=2), bench=replace(given.bench, processes=1))
+    lenient = replace(short, limits=replace(short.limits, sqnr_db=3.0, accuracy_loss=20.0))  # barely trained
+    record = pipeline.run(lenient, tmp_path / "run")
+    assert record.stages["export"].verdict == "PASS"
+    assert (tmp_path / "run" / "exports" / "blood_cells.int8.tflite").exists()
+
+
+def test_publish_copies_weights_files_and_verdicts(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "publish.py"), str(ROOT / "blood_cells"), str(tmp_path)]
+    subprocess.run(command, check=True)
+    assert (tmp_path / "exports" / "blood_cells.int8.tflite").exists()
+    assert (tmp_path / "contracted.safetensors").read_bytes() == (
+        ROOT / "blood_cells" / "contracted.safetensors"
+    ).read_bytes()
