@@ -149,7 +149,7 @@ _BROKEN = (ValueError, OSError, EOFError, IndexError, struct.error, zlib.error)
 
 def _npz(path: Path, _shape: tuple[int, int, int]) -> Source:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy leaves a bad file open
             values = {name: arrays[name] for name in arrays.files}
     except (*_BROKEN, TypeError, zipfile.BadZipFile, NotImplementedError) as error:
         raise InputError(f"{path} is cut short or no .npz file ({error}); copy it again") from error

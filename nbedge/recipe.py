@@ -14,6 +14,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from nbedge import files
 from nbedge.errors import InputError
 from nbedge.preprocessing import Preprocessing
+from nbedge.training import TrainSettings
 from nbedge.verification import Limits
 
 
@@ -60,32 +61,18 @@ class PlanSection:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainSection:
-    """How long and how. The control is trained for giant_epochs + plt_epochs, in one cosine.
+class TrainSection(TrainSettings):
+    """How long, and how. The control is trained for giant_epochs + plt_epochs, in one cosine.
 
     Attributes:
         giant_epochs: of the giant, slope 0.
         plt_epochs: of the tuning, in which the slopes rise to 1.
         ramp: share of the tuning over which they rise; the rest is trained at slope 1.
-        batch_size: pictures a step.
-        learning_rate: at the top of each cosine.
-        warmup_epochs: of linear warm-up.
-        momentum: of SGD.
-        weight_decay: on weights only.
-        label_smoothing: of the cross-entropy.
-        augment: any of "shift" and "flip".
     """
 
     giant_epochs: int = 20
     plt_epochs: int = 20
     ramp: float = 0.25
-    batch_size: int = 256
-    learning_rate: float = 0.4
-    warmup_epochs: float = 0.5
-    momentum: float = 0.9
-    weight_decay: float = 4e-5
-    label_smoothing: float = 0.0
-    augment: tuple[str, ...] = ("shift", "flip")
 
 
 @dataclass(frozen=True, slots=True)

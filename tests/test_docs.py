@@ -25,7 +25,7 @@ from nbedge.cli import VERBS
 
 ROOT = Path(__file__).parent.parent
 GUIDES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-PAGES = (*GUIDES, *sorted((ROOT / "docs").glob("*/*.md")), ROOT / "CONTRIBUTING.md")
+PAGES = (*GUIDES, *sorted((ROOT / "docs").glob("*/*.md")), ROOT / "CONTRIBUTING.md", *ROOT.glob("*/README.md"))
 LANGUAGES = {"console", "sh", "pycon", "toml", "json", "text"}
 #: what a command reads; nbedge itself is the installed one
 COPIED = ("sample_models", "benchmarks")
@@ -36,7 +36,6 @@ TOO_LONG = {
     "make test",
     "nbedge run sample_models/fashion_mnist/recipe.toml --out runs/demo",
     "nbedge run sample_models/fashion_mnist/recipe.toml --out runs/demo --resume",
-    "nbedge verify runs/demo/linearized.safetensors runs/demo/contracted.safetensors",
     "nbedge report runs/demo --out page.html",
     "nbedge doctor --install tflite",
     "nbedge run sample_models/fashion_mnist/full.toml --data fashion-mnist:PATH --seed 0 --out runs/full-0",

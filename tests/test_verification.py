@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,19 +133,19 @@ def test_the_merge_of_a_whole_net_passes() -> None:
 
 
 @pytest.mark.parametrize("name", ["norm.weight", "conv.chain.project.weight", "conv.chain.expand_norm.weight"])
-def test_a_merge_with_a_dead_channel_passes(giant: nn.Module, x: Tensor, name: str) -> None:
+def test_a_merge_with_a_dead_channel_passes(giant: Any, x: Tensor, name: str) -> None:
     giant.state_dict()[name][0] = 0
     giant.norm.bias.data[0] = 0
     assert failed(verify(giant, contract(giant), x)) == []
 
 
-def test_a_merge_whose_answers_are_all_0_passes(giant: nn.Module, x: Tensor) -> None:
+def test_a_merge_whose_answers_are_all_0_passes(giant: Any, x: Tensor) -> None:
     nn.init.zeros_(giant.classifier.weight)
     nn.init.zeros_(giant.classifier.bias)
     assert failed(verify(giant, contract(giant), x)) == []
 
 
-def test_verifying_leaves_models_and_random_state_as_they_are(giant: nn.Module, x: Tensor) -> None:
+def test_verifying_leaves_models_and_random_state_as_they_are(giant: Any, x: Tensor) -> None:
     tiny = contract(giant)
     before = copy.deepcopy((giant.state_dict(), tiny.state_dict(), torch.get_rng_state()))
     giant.train()
@@ -186,7 +187,7 @@ def through(dtype: torch.dtype) -> Spoil:
         pytest.param(lambda m: setattr(m, "act", nn.ReLU()), "algebra in float64", id="another activation"),
     ],
 )
-def test_a_fault_in_the_contracted_model_is_caught(giant: nn.Module, x: Tensor, spoil: Spoil, check: str) -> None:
+def test_a_fault_in_the_contracted_model_is_caught(giant: Any, x: Tensor, spoil: Spoil, check: str) -> None:
     giant.norm.weight.data.mul_(8)  # so that the ceiling of ReLU6 is reached
     tiny = contract(giant)
     spoil(tiny)
@@ -255,10 +256,10 @@ def ceiling(model: nn.Module) -> None:
         ),
         pytest.param(ceiling, "sites are affine", "conv", id="ceiling left in"),
         pytest.param(set_("conv.chain.expand.weight", math.nan), "sites are affine", "conv", id="NaN"),
-        pytest.param(scale("conv.chain.project.weight", 1.01), "stored numbers", "conv", id="trained on"),
+        pytest.param(scale("conv.chain.project.weight", 1.01), "stored numbers", "worst at", id="trained on"),
     ],
 )
-def test_a_fault_in_the_giant_is_caught(giant: nn.Module, x: Tensor, spoil: Spoil, check: str, place: str) -> None:
+def test_a_fault_in_the_giant_is_caught(giant: Any, x: Tensor, spoil: Spoil, check: str, place: str) -> None:
     tiny = contract(giant)
     spoil(giant)
     first = verify(giant, tiny, x).failures()[0]
@@ -285,14 +286,14 @@ def test_another_architecture_is_refused(other: nn.Module) -> None:
         verify(giant, other, x)
 
 
-def test_a_site_of_another_stride_is_refused(giant: nn.Module, x: Tensor) -> None:
+def test_a_site_of_another_stride_is_refused(giant: Any, x: Tensor) -> None:
     tiny = contract(giant)
     tiny.set_submodule("conv", nn.Conv2d(4, 8, 1, 2, bias=False))
     with pytest.raises(InputError, match="conv is Conv2d"):
         verify(giant, tiny, x)
 
 
-def test_no_inputs_are_refused(giant: nn.Module, x: Tensor) -> None:
+def test_no_inputs_are_refused(giant: Any, x: Tensor) -> None:
     tiny = contract(giant)
     for inputs in (x[:0], {}, {"real": x[:0].numpy(), "noise": x.numpy()}):
         with pytest.raises(InputError, match="no inputs"):
@@ -301,14 +302,14 @@ def test_no_inputs_are_refused(giant: nn.Module, x: Tensor) -> None:
             verify(tiny, tiny, inputs)
 
 
-def test_inputs_that_do_not_fit_are_refused(giant: nn.Module) -> None:
+def test_inputs_that_do_not_fit_are_refused(giant: Any) -> None:
     tiny, x = contract(giant), torch.zeros(2, 3, 6, 6)
     for reference in (giant, tiny, of_module(tiny, (4, 6, 6), 5)):
         with pytest.raises(InputError, match=r"3, 6, 6"):
             verify(reference, tiny, x)
 
 
-def test_labels_that_do_not_fit_are_refused(giant: nn.Module, x: Tensor) -> None:
+def test_labels_that_do_not_fit_are_refused(giant: Any, x: Tensor) -> None:
     with pytest.raises(InputError, match="3 labels for 32"):
         verify(contract(giant), contract(giant), x, labels=np.zeros(3, np.int64))
 
@@ -316,7 +317,7 @@ def test_labels_that_do_not_fit_are_refused(giant: nn.Module, x: Tensor) -> None
 # any other pair
 
 
-def test_a_module_passes_against_its_own_runner(giant: nn.Module, x: Tensor) -> None:
+def test_a_module_passes_against_its_own_runner(giant: Any, x: Tensor) -> None:
     tiny = contract(giant)
     given = {"real": x.numpy(), "noise": 3 * x.numpy()}
     found = verify(tiny, of_module(tiny, (4, 6, 6), 5), given, labels=np.zeros(32, np.int64))
@@ -327,8 +328,8 @@ def test_a_module_passes_against_its_own_runner(giant: nn.Module, x: Tensor) -> 
 
 
 @pytest.mark.parametrize("error", [1e-2, math.nan])
-def test_a_perturbed_module_fails_against_its_runner(giant: nn.Module, x: Tensor, error: float) -> None:
-    tiny = contract(giant)
+def test_a_perturbed_module_fails_against_its_runner(giant: Any, x: Tensor, error: float) -> None:
+    tiny: Any = contract(giant)
     other = copy.deepcopy(tiny)
     other.classifier.bias.data += error
     found = verify(tiny, of_module(other, (4, 6, 6), 5), x)
@@ -336,8 +337,8 @@ def test_a_perturbed_module_fails_against_its_runner(giant: nn.Module, x: Tensor
     assert failed(found) == ["finite outputs, real" if math.isnan(error) else "float error, real"]
 
 
-def test_verifying_two_modules_keeps_a_frozen_norm_frozen(giant: nn.Module, x: Tensor) -> None:
-    tiny = contract(giant).train()
+def test_verifying_two_modules_keeps_a_frozen_norm_frozen(giant: Any, x: Tensor) -> None:
+    tiny: Any = contract(giant).train()
     tiny.norm.eval()
     assert verify(tiny, tiny, x)
     assert (tiny.training, tiny.norm.training, tiny.last.training) == (True, False, True)
@@ -428,8 +429,8 @@ def test_a_limit_is_kept_by_equality_and_never_by_nan() -> None:
 
 def test_the_record_holds_no_nan_and_no_infinity(tmp_path: Path) -> None:
     checks = (at_most("a", math.nan, math.inf), at_least("b", -math.inf, 1.0), not_checked("c", "why"))
-    path = Equivalence("runs/x.onnx", "y.tflite", "xnnpack", checks).write(tmp_path)
-    assert path.name == "x.onnx--y.tflite.xnnpack.json"
+    path = Equivalence("x.onnx", "y.tflite", "xnnpack", checks).write(tmp_path, "3")
+    assert path.name == "3-x.onnx-to-y.tflite.json"
     text = path.read_text(encoding="utf-8")
     found = json.loads(text, parse_constant=pytest.fail)
     assert json.dumps(found, allow_nan=False)
@@ -437,8 +438,8 @@ def test_the_record_holds_no_nan_and_no_infinity(tmp_path: Path) -> None:
     assert found["verdict"] == "FAIL"
 
 
-def test_a_failed_verdict_has_a_record_too(giant: nn.Module, x: Tensor) -> None:
-    tiny = contract(giant)
+def test_a_failed_verdict_has_a_record_too(giant: Any, x: Tensor) -> None:
+    tiny: Any = contract(giant)
     tiny.conv.weight.data[0] = math.nan
     json.dumps(verify(giant, tiny, x).to_dict(), allow_nan=False)
 
@@ -448,8 +449,8 @@ def test_a_failed_verdict_has_a_record_too(giant: nn.Module, x: Tensor) -> None:
 
 def test_the_families_are_pictures_noise_and_extremes() -> None:
     preprocessing = Preprocessing((3, 6, 7), (0.5,) * 3, (0.25,) * 3)
-    pictures = np.zeros((5, 6, 7, 3), np.uint8)
-    found, again = families(preprocessing, pictures), families(preprocessing, pictures)
+    real = np.zeros((5, 3, 6, 7), np.float32)
+    found, again = families(preprocessing, real), families(preprocessing, real)
     assert list(found) == ["real", "noise", "extreme"]
     assert all(x.shape[1:] == (3, 6, 7) and x.dtype == np.float32 for x in found.values())
     assert all(np.array_equal(found[name], again[name]) for name in found)

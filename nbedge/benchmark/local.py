@@ -15,7 +15,7 @@ from nbedge.errors import InputError, MissingDependencyError
 
 
 def measure(
-    paths: Sequence[Path],
+    given: Sequence[str | os.PathLike[str]],
     *,
     processes: int = 5,
     seconds: float = 1.0,
@@ -23,12 +23,12 @@ def measure(
     on: str = "local",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Measurement]:
-    """Measure latency, memory and size of `paths`, in their order.
+    """Measure latency, memory and size of files, in their order.
 
     Each repeat runs every file once, in turn, so that a drift of the machine (heat, other work) hits all alike.
 
     Args:
-        paths: `.onnx` and `.tflite` files.
+        given: `.onnx` and `.tflite` files: paths, or what `nbedge.export` returned.
         processes: fresh processes a file.
         seconds: least time of sampling in each process; there are at least 100 samples in any case.
         threads: for the runtime.
@@ -39,6 +39,7 @@ def measure(
         InputError: `on` is not supported, a file is missing or of an unknown kind, or it could not be run.
         MissingDependencyError: the runtime of a file is not installed.
     """
+    paths = [Path(file) for file in given]
     _check(paths, processes, seconds, threads, on)
     outcomes: list[list[dict[str, Any]]] = [[] for _ in paths]
     for repeat in range(processes):

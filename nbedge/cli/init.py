@@ -73,7 +73,7 @@ def command(screen: Screen, options: ModelOptions, model_name: str, data: str, o
     splits = load(data, options.shape)
     arguments, sites = _fitting(model_name, options, options.shape, len(splits.classes))
     kind, _, path = data.partition(":")
-    batch = 256 if len(splits.train) >= 5000 else 64
+    batch = 256 if len(splits.train) >= 5000 else min(64, len(splits.train))
     text = RECIPE.substitute(
         file=out.name, name=_word(model_name), model=_inline(_anchored(model_name)), shape=list(options.shape),
         arguments=_inline(arguments), data=_inline(f"{kind}:{Path(path).resolve()}"), sites=sites, batch=batch,

@@ -29,10 +29,11 @@ def command(
 ) -> None:  # fmt: skip
     """Take RECIPE (a .toml file) through every stage, into a run directory."""
     with needs("all"):
-        from nbedge import pipeline
         from nbedge.recipe import read
-        from nbedge.report import summarize
     read_recipe = read(recipe)
+    with needs("all"):  # after the recipe is read: this takes seconds
+        from nbedge import pipeline
+        from nbedge.report import summarize
     if data:
         read_recipe = replace(read_recipe, data=replace(read_recipe.data, source=data))
     if seed is not None:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 SCHEMA_VERSION = 1
 DASH = "\N{EN DASH}"
-NUMBER = re.compile(r"[-+]?(\d|nan)|^$|" + DASH)
+NUMBER = re.compile(r"([-+]?(\d[\d .e+-]*|nan)( \S{1,3})?)?|" + DASH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Screen:
         cells = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
         table = Table(title=title or None, title_justify="left", header_style="bold")
         for index, column in enumerate(columns):
-            numbers = all(NUMBER.match(row[index].plain) for row in cells)
+            numbers = all(NUMBER.fullmatch(row[index].plain) for row in cells)
             table.add_column(Text(column), justify="right" if numbers else "left", overflow="fold")
         for row in cells:
             table.add_row(*row)

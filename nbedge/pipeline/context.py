@@ -1,6 +1,6 @@
 """What every stage of a run works with: the recipe, the pictures, and the folder it writes to."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,5 @@ class Context:
 
     def settings(self, *sections: str) -> dict[str, Any]:
         """Return the parts of the recipe that a stage depends on."""
-        return {
-            name: repr(getattr(self.recipe, name)) for name in ("name", "seed", "threads", "model", "data", *sections)
-        }
+        values = asdict(self.recipe)
+        return {name: values[name] for name in ("name", "seed", "threads", "model", "data", *sections)}

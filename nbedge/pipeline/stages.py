@@ -22,7 +22,7 @@ from nbedge.progress import bar
 from nbedge.proposal import propose
 from nbedge.runtime import answer_pictures, open_file
 from nbedge.tracing import cost
-from nbedge.training import TrainSettings, steps_per_epoch, train
+from nbedge.training import steps_per_epoch, train
 from nbedge.verification import Equivalence, verify
 from nbedge.verification.agreement import REAL, agreement
 
@@ -91,11 +91,9 @@ def linearize(context: Context, state: Path) -> Outcome:
 def _trained(
     context: Context, stage: str, model: nn.Module, epochs: int, state: Path, plt: PLT | None = None
 ) -> Outcome:
-    section = context.recipe.train
-    names = TrainSettings.__dataclass_fields__
-    settings = TrainSettings(**{name: getattr(section, name) for name in names})
+    recipe = context.recipe
     curve = train(
-        model, context.splits, context.preprocessing, settings, epochs=epochs, seed=context.recipe.seed, plt=plt,
+        model, context.splits, context.preprocessing, recipe.train, epochs=epochs, seed=recipe.seed, plt=plt,
         resume=state, title=stage, progress=context.shown,
     )  # fmt: skip
     if plt:

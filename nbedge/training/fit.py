@@ -3,8 +3,7 @@
 import logging
 import math
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from nbedge import files
-from nbedge.data import Pictures, Splits
+from nbedge.data import Splits
 from nbedge.errors import InputError
-from nbedge.evaluation import logits_of_module, top_k
 from nbedge.linearization import PLT
 from nbedge.preprocessing import Preprocessing
 from nbedge.training.batches import AUGMENTATIONS, batches
+from nbedge.training.callbacks import CurveCallback, Epoch, LinearizeCallback, ResumeCallback
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +54,6 @@ class TrainSettings:
             raise InputError(f"augment holds {min(unknown)!r}; choose from {', '.join(AUGMENTATIONS)}")
 
 
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One point of the training curve; accuracy is a fraction, the slope None where the model has none."""
-
-    epoch: int
-    train_loss: float
-    validation_top1: float
-    learning_rate: float
-    slope: float | None
-
-
 class Classifier(lightning.LightningModule):
     """Cross-entropy on logits, and the optimizer of `TrainSettings`."""
 
@@ -95,105 +82,6 @@ class Classifier(lightning.LightningModule):
     def _share(self, step: int) -> float:
         warm = min(1.0, (step + 1) / self._warmup) if self._warmup else 1.0
         return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self._steps)))
-
-
-class LinearizeCallback(lightning.Callback):
-    """Apply PLT before each step; its state travels in the training checkpoint."""
-
-    def __init__(self, plt: PLT) -> None:
-        self._plt = plt
-
-    def on_train_batch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Set the slopes that belong to this step."""
-        self._plt.apply(pl_module, trainer.global_step)
-
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Set the slopes that belong to the end."""
-        self._plt.apply(pl_module, trainer.global_step)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the schedule's state."""
-        return self._plt.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the schedule's state."""
-        self._plt.load_state_dict(state_dict)
-
-
-class SeedCallback(lightning.Callback):
-    """Seed what dropout draws from with (seed, step), so that a resumed run draws what the undisturbed one drew."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-
-    def on_train_batch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Seed torch's own generators."""
-        torch.manual_seed((self._seed * 1_000_003 + trainer.global_step) % 2**63)
-
-
-class CurveCallback(lightning.Callback):
-    """Collect one `Epoch` an epoch; the points so far travel in the training checkpoint."""
-
-    def __init__(self, held: Pictures, preprocessing: Preprocessing, plt: PLT | None) -> None:
-        self._held, self._preprocessing, self._plt = held, preprocessing, plt
-        self._loss, self._seen = torch.zeros(()), 0
-        self.epochs: list[Epoch] = []
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Begin a new mean."""
-        self._loss, self._seen = torch.zeros((), device=pl_module.device), 0
-
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Add the batch's loss."""
-        self._loss += outputs["loss"].detach()
-        self._seen += 1
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Look at the validation split and add the point."""
-        if not isinstance(pl_module, Classifier):
-            return
-        loss = float(self._loss) / self._seen
-        if not math.isfinite(loss):
-            raise InputError(
-                f"the loss is {loss} in epoch {trainer.current_epoch + 1}; the training diverged: "
-                "lower learning_rate or raise warmup_epochs"
-            )
-        logits = logits_of_module(pl_module.model, self._held.images, self._preprocessing)
-        self.epochs.append(
-            Epoch(
-                epoch=trainer.current_epoch + 1,
-                train_loss=loss,
-                validation_top1=top_k(logits, self._held.labels, 1),
-                learning_rate=trainer.optimizers[0].param_groups[0]["lr"],
-                slope=self._plt.slope(trainer.global_step) if self._plt else None,
-            )
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the points so far as plain values."""
-        return {"epochs": [asdict(epoch) for epoch in self.epochs]}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore the points."""
-        self.epochs = [Epoch(**values) for values in state_dict["epochs"]]
-
-
-class ResumeCallback(lightning.Callback):
-    """Save the training state after each epoch, whole or not at all."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Write beside, then rename: a kill in the middle leaves the last complete state."""
-        with files.appearing(self._path) as part:
-            trainer.save_checkpoint(part)
 
 
 def train(
@@ -232,7 +120,7 @@ def train(
         )
     loader = batches(data.train, preprocessing, settings.batch_size, seed, settings.augment)
     steps = len(loader) * epochs
-    curve = CurveCallback(data.validation, preprocessing, plt)
+    curve = CurveCallback(model, data.validation, preprocessing, plt)
     callbacks = [SeedCallback(seed), curve]
     callbacks += [*([LinearizeCallback(plt)] if plt else []), *([ResumeCallback(resume)] if resume else [])]
     module = Classifier(model, settings, steps, round(settings.warmup_epochs * len(loader)))

@@ -11,6 +11,8 @@ from nbedge.blocks import ConvSpec, SlopedActivation
 
 Map = Callable[[Tensor], Tensor]
 SCALES = (1e-3, 1.0, 1e3)
+#: value of the pixel that a weight is read with: a bias 10^4 times the weight then costs it no digits
+BRIGHT = 2.0**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,8 @@ def kernel_of(block: Map, spec: ConvSpec) -> tuple[Tensor, Tensor]:
     for row in range(spec.kernel_size[0]):
         for column in range(spec.kernel_size[1]):
             y, x = (grid.at * step - pad + spec.dilation[0] * k for k in (row, column))
-            answers = block(_pixels(spec.in_channels, grid.size, y, x))
-            weight[:, :, row, column] = (answers[:, :, grid.at, grid.at] - bias).T
+            answers = block(BRIGHT * _pixels(spec.in_channels, grid.size, y, x))
+            weight[:, :, row, column] = (answers[:, :, grid.at, grid.at] - bias).T / BRIGHT
     return weight, bias
 
 

@@ -1,0 +1,286 @@
+"""Bad input, in the verb where a user meets it: one sentence with the place and the cure, and nothing written."""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from nbedge import Preprocessing, save_checkpoint
+from nbedge.checkpoint import Checkpoint
+from nbedge.reference import ModelReference
+
+pytestmark = pytest.mark.group("cli")
+
+ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
+RECIPE = """
+name = "small"
+seed = 0
+[model]
+reference = "sample:mobilenet_v2_tiny"
+input = [1, 28, 28]
+arguments = { num_classes = 2 }
+[data]
+source = "folder:pictures"
+"""
+#: file -> what stands in the recipe instead of what
+RECIPES = {
+    "key.toml": ("seed", "sead"),
+    "type.toml": ("seed = 0", 'seed = "0"'),
+    "syntax.toml": ("seed = 0", "seed ="),
+    "scheme.toml": ("[data]", '[export]\nquant = ["int9"]\n[data]'),
+    "nodata.toml": ("pictures", "nowhere"),
+    "one.toml": ("pictures", "one"),
+    "broken.toml": ("pictures", "broken"),
+    "nomodel.toml": ("sample:mobilenet_v2_tiny", "nowhere.py:make"),
+    "sample.toml": ("mobilenet_v2_tiny", "mobilenet_v9"),
+    "outputs.toml": ("num_classes = 2", "num_classes = 3"),
+}
+TRAP = "from pathlib import Path\nPath('sprung').touch()\n"
+NORMALISED = "--input 1x28x28 --mean 0.5 --std 0.5 --data folder:pictures"
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A command line, parts of the sentence that it must get (where, and what to do), and names of what it may leave."""
+
+    line: str
+    said: tuple[str, ...]
+    left: frozenset[str] = frozenset()
+
+
+BAD = [
+    # recipes
+    Bad("run nowhere.toml", ("the recipe nowhere.toml does not exist", "check the path")),
+    Bad("run key.toml", ("key.toml: unknown key sead", "did you mean seed?")),
+    Bad("run type.toml", ('type.toml: seed is "0"', "expected a whole number")),
+    Bad("run syntax.toml", ("syntax.toml is no TOML", "line 3")),
+    Bad("run scheme.toml", ("scheme.toml: export: unknown scheme 'int9'", "choose from fp32")),
+    Bad("run nodata.toml", ("nowhere does not exist", "check the path")),
+    Bad("run one.toml", ("one has 1 class(es): dark", "at least 2 are needed")),
+    Bad("run broken.toml", ("broken/train/dark/3.png is broken", "repair or remove it")),
+    Bad("run good.toml --until lunch", ("--until lunch", "choose from plan")),
+    Bad("run good.toml --out good.toml", ("good.toml", "check the path")),
+    Bad("run good.toml --data pictures", ("'pictures' names no data", "write folder:PATH")),
+    Bad("run good.toml --out pictures --overwrite", ("pictures is no run directory", "choose the folder")),
+    # pictures
+    Bad("evaluate tiny.safetensors --data folder:one", ("one has 1 class(es): dark", "at least 2 are needed")),
+    Bad("evaluate tiny.safetensors --data folder:broken", ("broken/train/dark/3.png", "repair or remove it")),
+    Bad("export tiny.safetensors --calib folder:broken", ("broken/train/dark/3.png", "repair or remove it")),
+    Bad("init sample:mobilenet_v2_tiny --input 1x28x28 --data folder:one", ("one has 1 class(es)", "at least 2")),
+    Bad("verify tiny.safetensors tiny.safetensors --data folder:nowhere", ("nowhere does not exist", "check the path")),
+    Bad("evaluate tiny.safetensors --data npz:cut.npz", ("cut.npz is cut short or no .npz file", "copy it again")),
+    Bad("predict tiny.safetensors broken/train/dark/3.png", ("3.png is broken", "repair or remove it")),
+    Bad("predict tiny.safetensors nowhere.png", ("the picture nowhere.png does not exist", "check the path")),
+    # checkpoints
+    Bad(
+        "evaluate nowhere.safetensors --data folder:pictures", ("nowhere.safetensors does not exist", "check the path")
+    ),
+    Bad("evaluate cut.safetensors --data folder:pictures", ("cut.safetensors is cut short", "copy or train it again")),
+    Bad("verify tiny.safetensors stub.safetensors", ("stub.safetensors is cut short", "copy or train it again")),
+    Bad(
+        "export pickled.safetensors --calib folder:pictures", ("pickled.safetensors is", "save the weights alone with")
+    ),
+    Bad("inspect pickled.pt", ("pickled.pt can hold weights", "pass --weights pickled.pt")),
+    Bad(
+        f"evaluate sample:mobilenet_v2_tiny --weights pickled.pt {NORMALISED}",
+        ("pickled.pt is damaged, or a pickled module", "save the weights alone with torch.save("),
+    ),
+    Bad("inspect foreign.safetensors", ("foreign.safetensors holds weights but no nbedge", "pass it as --weights")),
+    Bad(
+        "export tiny.safetensors --model sample:mobilenet_v2 --calib folder:pictures",
+        ("tiny.safetensors belongs to another model", "classifier.1.weight", "name its model"),
+    ),
+    Bad(
+        f"evaluate sample:mobilenet_v2_tiny --weights tiny.safetensors {NORMALISED}",
+        ("tiny.safetensors belongs to another model", "classifier.1."),
+    ),
+    Bad("inspect trap.safetensors", ("trap.safetensors names the model trap.py:make", "--model", "--trust")),
+    # models
+    Bad("run nomodel.toml --out a", ("nowhere.py does not exist", "check the path"), frozenset({"a", "recipe.toml"})),
+    Bad("run sample.toml --out b", ("'sample:mobilenet_v9'",), frozenset({"b", "recipe.toml"})),
+    Bad(
+        "run outputs.toml --out c",
+        ("gives (3,) outputs, the data has 2 classes", "set num_classes in model.arguments"),
+        frozenset({"c", "recipe.toml"}),
+    ),
+    Bad("inspect lunch", ("'lunch' is no checkpoint", "write sample:NAME")),
+    Bad("inspect sample:mobilenet_v2_tiny", ("does not say what it takes", "pass --input")),
+    Bad("inspect sample:mobilenet_v2_tiny --input 3x28x28", ("--input 3x28x28", "--model-args")),
+    Bad("inspect sample:mobilenet_v2_tiny --input big", ("--input is 'big'", "for example 3x96x96")),
+    Bad("inspect sample:mobilenet_v2_tiny --input 1x28x28 --model-args 5", ("--model-args must be a JSON object",)),
+    Bad(f"evaluate sample:mobilenet_v2_tiny {NORMALISED}", ("gives (10,) outputs", "2 classes", "--model-args")),
+    Bad("init sample:mobilenet_v2_tiny --data folder:pictures", ("init needs to know the size", "pass --input")),
+    # exported files
+    Bad("evaluate cut.onnx --data folder:pictures", ("ONNX Runtime cannot load cut.onnx", "export the file again")),
+    Bad("bench cut.onnx --processes 1 --seconds 0.01", ("cut.onnx",)),
+    Bad("bench tiny.safetensors", ("tiny.safetensors cannot be measured", ".onnx or .tflite")),
+    Bad("bench cut.onnx --on ssh://pi@raspberrypi.local", ("'ssh://pi@raspberrypi.local'", "supported is 'local'")),
+    Bad("export tiny.safetensors --format onxx --calib folder:pictures", ("'onxx'", "installed are onnx: ")),
+    Bad("export tiny.safetensors --quant int9 --calib folder:pictures", ("'int9'", "choose from fp32")),
+    # runs
+    Bad("report pictures", ("pictures holds no run", "give the folder of")),
+    Bad("report nowhere", ("the run directory nowhere does not exist", "check the path")),
+]
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with good pictures, a good checkpoint, a good recipe, and each of them spoiled in every way."""
+    folder = tmp_path_factory.mktemp("here")
+    grey = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    for name in ("pictures", "broken", "one"):
+        for part, label in ((p, c) for p in ("train", "test") for c in ("dark", "light")[: 1 if name == "one" else 2]):
+            (folder / name / part / label).mkdir(parents=True)
+            for index in range(8):
+                Image.fromarray(grey).save(folder / name / part / label / f"{index}.png")
+    cut(folder / "broken" / "train" / "dark" / "3.png", 100)
+    (folder / "cut.npz").write_bytes(b"PK\x03\x04")
+    (folder / "cut.onnx").write_bytes(b"\x08\x08\x12\x07pytorch")
+    (folder / "good.toml").write_text(RECIPE)
+    for name, (old, new) in RECIPES.items():
+        (folder / name).write_text(RECIPE.replace(old, new))
+    models(folder)
+    return folder
+
+
+def models(folder: Path) -> None:
+    reference = ModelReference("sample:mobilenet_v2_tiny", {"num_classes": 2})
+    model, prepared = reference.build(), Preprocessing((1, 28, 28), (0.5,), (0.5,))
+    for name, text in (("tiny", reference.text), ("trap", "trap.py:make")):
+        about = Checkpoint("control", ModelReference(text, reference.arguments), prepared, ("dark", "light"))
+        save_checkpoint(folder / f"{name}.safetensors", model, about)
+    (folder / "trap.py").write_text(TRAP)
+    whole = (folder / "tiny.safetensors").read_bytes()
+    for name, size in (("cut", len(whole) // 2), ("stub", 5)):
+        (folder / f"{name}.safetensors").write_bytes(whole)
+        cut(folder / f"{name}.safetensors", size)
+    for name in ("pickled.pt", "pickled.safetensors"):
+        torch.save(model, folder / name)
+    save_file(model.state_dict(), folder / "foreign.safetensors")
+
+
+def cut(path: Path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def call(folder: Path, line: str, python: Path | str = sys.executable) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [python, "-m", "nbedge", *line.split()], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
+def contents(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return every file and folder with its size and time; what Python itself caches is left out."""
+    paths = [path for path in folder.rglob("*") if "__pycache__" not in path.parts]
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.line)
+def test_bad_input_gets_one_sentence_and_leaves_nothing(here: Path, bad: Bad) -> None:
+    before = contents(here)
+    done = call(here, bad.line)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("nbedge: ")
+    for part in bad.said:
+        assert part in sentence
+    after = contents(here)
+    assert {Path(path).name for path in after.keys() - before.keys()} <= bad.left
+    assert {path: after[path] for path in before} == before
+
+
+@pytest.mark.parametrize(
+    "line", ["run key.toml", "inspect cut.safetensors", "report nowhere", "lunch", "evaluate", "predict --top 0 a b"]
+)
+def test_with_json_the_sentence_is_in_the_object_too(here: Path, line: str) -> None:
+    done = call(here, f"{line} --json")
+    found = json.loads(done.stdout)
+    assert found.keys() == {"schema_version", "error", "exit_status"}
+    assert (found["schema_version"], found["exit_status"], done.returncode) == (1, 2, 2)
+    assert found["error"] in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("lunch", "there is no verb 'lunch'; nbedge --help lists them"),
+        ("evaluate tiny.safetensors", "Missing option '--data'"),
+        ("bench", "Missing argument 'FILE...'"),
+        ("bench cut.onnx --threads 0", "0 is not in the range x>=1"),
+        ("verify tiny.safetensors --lunch", "No such option"),
+    ],
+)
+def test_wrong_usage_gets_the_usage(here: Path, line: str, said: str) -> None:
+    done = call(here, line)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that holds nbedge and what it always needs, and no extra."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder / "venv", with_pip=False, symlinks=True)
+    packages = folder / "packages"
+    packages.mkdir()
+    for name in ("nbedge", "numpy", "click", "rich", "pygments", "markdown_it", "mdurl"):
+        found = find_spec(name)
+        assert found is not None
+        assert found.origin is not None
+        (packages / name).symlink_to(Path(found.origin).parent)
+    (site,) = (folder / "venv" / "lib").glob("*/site-packages")
+    (site / "packages.pth").write_text(f"{packages}\n")
+    return folder / "venv" / "bin" / "python"
+
+
+@pytest.mark.parametrize(
+    ("line", "package", "extra"),
+    [
+        ("run good.toml", "torch", "all"),
+        ("evaluate tiny.safetensors --data folder:pictures", "torch", "train"),
+        ("export tiny.safetensors --calib folder:pictures", "torch", "train"),
+        ("verify tiny.safetensors tiny.safetensors", "torch", "train"),
+        ("inspect tiny.safetensors --json", "torch", "train"),
+        ("init sample:mobilenet_v2_tiny --data folder:pictures --input 1x28x28", "PIL", "train"),
+        ("predict cut.onnx pictures/test/dark/0.png", "onnxruntime", "onnx"),
+        ("bench cut.onnx", "onnxruntime", "onnx"),
+        ("bench cut.tflite", "ai-edge-litert", "tflite"),
+    ],
+)
+def test_a_missing_extra_is_status_3_with_the_command(
+    here: Path, bare: Path, line: str, package: str, extra: str
+) -> None:
+    (here / "cut.tflite").touch()
+    before = contents(here)
+    done = call(here, line, bare)
+    assert done.returncode == 3, done.stderr
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("nbedge: ")
+    assert package in sentence
+    assert f"pip install 'nbedge[{extra}]'" in sentence
+    if "--json" in line:
+        assert json.loads(done.stdout)["exit_status"] == 3
+    assert contents(here) == before
+
+
+def test_help_and_doctor_need_no_extra(tmp_path: Path, bare: Path) -> None:
+    assert "Verbs" in call(tmp_path, "--help", bare).stdout
+    assert call(tmp_path, "run --help", bare).returncode == 0
+    done = call(tmp_path, "doctor --json", bare)
+    parts = {part["name"]: part for part in json.loads(done.stdout)["parts"]}
+    assert parts["torch"]["found"] is None
+    assert parts["torch"]["cure"] == "pip install 'nbedge[train]'"
