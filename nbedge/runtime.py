@@ -15,6 +15,7 @@ from nbedge import files
 from nbedge.artifact import TensorSpec
 from nbedge.errors import InputError, needs
 from nbedge.evaluation import Logits
+from nbedge.machine import onnxruntime_kernels
 from nbedge.preprocessing import Preprocessing
 
 Arrays = dict[str, NDArray[Any]]
@@ -30,7 +31,7 @@ class Runner:
     Attributes:
         inputs: what it takes, in its own names, layouts and types; a first size of 0 takes any batch.
         outputs: what it gives.
-        kernels: which kernels compute ("torch", "ort", "xnnpack", "reference", "builtin").
+        kernels: which kernels compute ("torch", "ort-vnni", "ort-avx2", "ort-arm", "xnnpack", "reference", "builtin").
         run: arrays by name -> arrays by name.
     """
 
@@ -81,7 +82,7 @@ def of_onnx(path: Path, threads: int = 1) -> Runner:
     def run(arrays: Arrays) -> Arrays:
         return dict(zip([o.name for o in outputs], session.run(None, arrays), strict=True))
 
-    return Runner(inputs, outputs, "ort", run)
+    return Runner(inputs, outputs, onnxruntime_kernels(), run)
 
 
 def _onnx_spec(value: Any, noted: dict[str, str]) -> TensorSpec:
@@ -189,8 +190,10 @@ def answer(runner: Runner, x: NDArray[np.float32]) -> NDArray[np.float32]:
     Layout, integer types and a fixed batch of 1 are the file's own and are met here.
 
     Raises:
-        InputError: the model takes pictures of another shape, or another batch than 1 or any.
+        InputError: there are no inputs, or the model takes another shape, or another batch than 1 or any.
     """
+    if not len(x):
+        raise InputError("there are no inputs to run the model on; give at least one")
     entry, exit_ = runner.inputs[0], runner.outputs[0]
     fed = x.transpose(0, 2, 3, 1) if entry.layout == "NHWC" else x
     if entry.shape[1:] != fed.shape[1:] or entry.shape[0] not in (0, 1):

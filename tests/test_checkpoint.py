@@ -108,7 +108,10 @@ def test_two_saves_give_equal_bytes(tmp_path: Path) -> None:
 
 def test_channels_last_weights_are_saved_alike(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "a", tiny(), about())
-    save_checkpoint(tmp_path / "b", tiny().to(memory_format=torch.channels_last), about())
+    model = tiny()
+    for parameter in (p for p in model.parameters() if p.ndim == 4):
+        parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    save_checkpoint(tmp_path / "b", model, about())
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -123,7 +126,7 @@ def test_a_checkpoint_cut_anywhere_is_refused(saved: Path) -> None:
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"/none\.safetensors does not exist"):
         load_checkpoint(tmp_path / "none.safetensors")
-    with pytest.raises(CheckpointError, match="no .safetensors file"):
+    with pytest.raises(CheckpointError, match=r"no \.safetensors file"):
         load_checkpoint(tmp_path)
 
 
@@ -148,7 +151,7 @@ def test_plain_weights_are_no_checkpoint(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_model_is_refused(saved: Path) -> None:
     rewritten(saved, model_args={"width_mult": 1.0})
-    with pytest.raises(CheckpointError, match="belongs to another model: .* tensors differ"):
+    with pytest.raises(CheckpointError, match=r"belongs to another model: .* tensors differ"):
         load_checkpoint(saved)
 
 

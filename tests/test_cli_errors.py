@@ -51,7 +51,7 @@ NORMALISED = "--input 1x28x28 --mean 0.5 --std 0.5 --data folder:pictures"
 
 @dataclass(frozen=True)
 class Bad:
-    """A command line, parts of the sentence that it must get (where, and what to do), and names of what it may leave."""
+    """A command line, parts of its sentence (where, and what to do), and the names of what it may leave."""
 
     line: str
     said: tuple[str, ...]

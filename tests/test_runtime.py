@@ -72,8 +72,13 @@ def test_a_module_is_run_in_eval_mode_and_keeps_its_own() -> None:
 
 
 def test_a_module_in_float64_takes_float32() -> None:
-    found = answer(of_module(nn.Linear(2, 3).double(), (2, 1, 1), 3), np.zeros((1, 2, 1, 2), np.float32)[..., 0:1][:0])
-    assert found.shape == (0, 3)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).double()
+    assert answer(of_module(model, (1, 2, 2), 3), np.ones((5, 1, 2, 2), np.float32)).shape == (5, 3)
+
+
+def test_no_inputs_are_refused() -> None:
+    with pytest.raises(InputError, match="no inputs"):
+        answer(of_module(nn.Linear(2, 3), (1, 2, 2), 3), np.ones((0, 1, 2, 2), np.float32))
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7])

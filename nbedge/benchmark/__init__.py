@@ -4,7 +4,7 @@ Needs numpy and the runtime of the file, nothing else.
 """
 
 from nbedge.benchmark.local import measure
-from nbedge.benchmark.machine import conditions
 from nbedge.benchmark.measurement import Measurement
+from nbedge.machine import conditions
 
 __all__ = ["Measurement", "conditions", "measure"]

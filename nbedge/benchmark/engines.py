@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nbedge.benchmark.machine import onnxruntime_kernels
 from nbedge.errors import InputError, MissingDependencyError
+from nbedge.machine import onnxruntime_kernels
 
 #: where a TFLite interpreter is looked for, in this order: module -> distribution.
 #: tflite-runtime is for 32-bit Raspberry Pis; on a PC it has no int8 XNNPACK kernels.

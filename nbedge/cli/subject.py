@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nbedge.artifact import SCHEMES
 from nbedge.errors import InputError, needs
 from nbedge.preprocessing import Preprocessing
 
@@ -52,16 +53,23 @@ class Subject:
         model: the module, or the runner of an exported file.
         preprocessing: of pictures; None where nobody said.
         classes: names of the outputs; empty where nobody said.
-        quantized: it computes with integers.
+        scheme: of an exported file, as its sidecar or the types of its ends tell; "fp32" for a module.
         shape: (channels, height, width) of the input.
+        path: of an exported file.
     """
 
     name: str
     model: "nn.Module | Runner"
     preprocessing: Preprocessing | None
     classes: tuple[str, ...]
-    quantized: bool
+    scheme: str
     shape: tuple[int, int, int]
+    path: Path | None = None
+
+    @property
+    def quantized(self) -> bool:
+        """Whether it computes with integers."""
+        return SCHEMES[self.scheme][1] != "fp32"
 
     def prepared(self) -> Preprocessing:
         """Return the preprocessing.
@@ -163,7 +171,7 @@ def _checkpoint(path: Path, options: ModelOptions) -> Subject:
     from nbedge.checkpoint import load_checkpoint
 
     model, about = load_checkpoint(path, model=options.model, trust=options.trust)
-    return Subject(path.name, model, about.preprocessing, about.classes, False, about.preprocessing.shape)
+    return Subject(path.name, model, about.preprocessing, about.classes, "fp32", about.preprocessing.shape)
 
 
 def _reference(text: str, options: ModelOptions) -> Subject:
@@ -176,7 +184,7 @@ def _reference(text: str, options: ModelOptions) -> Subject:
     tried(model, text, options.shape)
     if options.weights:
         load_weights(model, options.weights)
-    return Subject(text, model, _preprocessing(options, options.shape), (), False, options.shape)
+    return Subject(text, model, _preprocessing(options, options.shape), (), "fp32", options.shape)
 
 
 def tried(model: "nn.Module", text: str, shape: tuple[int, int, int]) -> Any:
@@ -202,14 +210,15 @@ def _exported(path: Path, options: ModelOptions) -> Subject:
     runner = open_file(path)
     if artifact.sidecar(path).exists():
         about = artifact.read(path)
-        quantized = artifact.SCHEMES[about.scheme][1] != "fp32"
-        return Subject(path.name, runner, about.preprocessing, about.classes, quantized, about.preprocessing.shape)
+        shape = about.preprocessing.shape
+        return Subject(path.name, runner, about.preprocessing, about.classes, about.scheme, shape, path)
     entry = runner.inputs[0]
     if len(entry.shape) != SHAPE_RANK + 1:
         raise InputError(f"{path} takes an input of shape {entry.shape}, not a picture")
     first, second, third = entry.shape[1:]
     shape = (third, first, second) if entry.layout == "NHWC" else (first, second, third)
-    return Subject(path.name, runner, _preprocessing(options, shape), (), bool(entry.scale), shape)
+    scheme = "int8" if entry.scale else "fp32"
+    return Subject(path.name, runner, _preprocessing(options, shape), (), scheme, shape, path)
 
 
 def _preprocessing(options: ModelOptions, shape: tuple[int, int, int]) -> Preprocessing | None:

@@ -16,7 +16,7 @@ from nbedge.errors import InputError, needs
 from nbedge.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
-    from nbedge.verification import Equivalence, Limits
+    from nbedge.verification import Check, Equivalence, Limits
 
 
 @click.command(name="verify")
@@ -47,7 +47,10 @@ def command(
     asked = {"float_error": float_error, "sqnr_db": sqnr, "accuracy_loss": accuracy_loss}
     limits = replace(Limits(), **{name: value for name, value in asked.items() if value is not None})
     before, after = open_subject(reference, options), open_subject(candidate, options)
-    judged = _judge(before, after, data, pictures, limits).named(reference, candidate)
+    judged = _judge(before, after, data, pictures, limits)
+    judged = replace(
+        judged, reference=reference, candidate=candidate, checks=(*_declared(before, after), *judged.checks)
+    )
     _show(screen, judged)
     if junit:
         files.write_bytes(junit, as_junit(judged).encode())
@@ -55,6 +58,22 @@ def command(
         files.write_bytes(markdown, as_markdown(judged).encode())
     allowed = {Verdict.PASS, Verdict.NOT_CHECKED} if allow_unchecked else {Verdict.PASS}
     sys.exit(0 if judged.verdict in allowed else 1)
+
+
+def _declared(before: Subject, after: Subject) -> "list[Check]":
+    """Judge what the two say of themselves: types, normalisation, classes."""
+    from nbedge.verification import integer_checks
+    from nbedge.verification.equivalence import at_most
+
+    found = [*integer_checks(after.path, after.scheme)] if after.path and after.quantized else []
+    if before.preprocessing and after.preprocessing:
+        differ = float(before.preprocessing != after.preprocessing)
+        found.append(at_most("preprocessing differs", differ, 0, "", f"{before.preprocessing}, {after.preprocessing}"))
+    if before.classes and after.classes:
+        differ = sum(a != b for a, b in zip(before.classes, after.classes, strict=False))
+        differ += abs(len(before.classes) - len(after.classes))
+        found.append(at_most("classes differ", differ, 0, "names", f"of {len(before.classes)}, in order"))
+    return found
 
 
 def _judge(before: Subject, after: Subject, data: str | None, pictures: int, limits: "Limits") -> "Equivalence":

@@ -18,7 +18,7 @@ from nbedge.errors import InputError
 from nbedge.linearization import PLT
 from nbedge.preprocessing import Preprocessing
 from nbedge.training.batches import AUGMENTATIONS, batches
-from nbedge.training.callbacks import CurveCallback, Epoch, LinearizeCallback, ResumeCallback
+from nbedge.training.callbacks import CurveCallback, Epoch, LinearizeCallback, ResumeCallback, SeedCallback
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,7 +240,7 @@ def _float32(giant: nn.Module, sites: list[_Site], inputs: Tensor) -> Check:
     worst = max(ratios, key=lambda name: ratios[name][0] / ratios[name][1])
     ratio, limit = ratios[worst]
     detail = f"worst at {worst}" + ("; WARNING: above 32, badly conditioned" if ratio > WARN_FLOAT32 else "")
-    return at_most("behaviour in float32", ratio, limit, "u·B", detail)
+    return at_most(f"behaviour in {_type(sites[0].layer)}", ratio, limit, "u·B", detail)
 
 
 def _accumulations(site: _Site) -> int:
@@ -265,12 +265,16 @@ def _captured(giant: nn.Module, sites: list[_Site], inputs: Tensor) -> dict[str,
     return fed
 
 
+def _type(module: nn.Module) -> str:
+    return str(next(module.parameters()).dtype).removeprefix("torch.")
+
+
 def _end_to_end(giant: nn.Module, tiny: nn.Module, inputs: Tensor) -> Iterator[Check]:
     """Report, without judging: through several non-linear layers no useful bound exists, the sites are judged."""
     wanted, found = giant(inputs), tiny(inputs)
     finite = bool(found.isfinite().all() and wanted.isfinite().all())
     yield Check("finite outputs", Verdict.PASS if finite else Verdict.FAIL, float(not finite), 0, "", "")
     error = _relative_error(found, wanted)
-    yield reported("end to end in float32", error, "max|Δ|/max|y|", f"{len(inputs)} inputs")
+    yield reported(f"end to end in {_type(tiny)}", error, "max|Δ|/max|y|", f"{len(inputs)} inputs")
     flips = (found.argmax(1) != wanted.argmax(1)).sum().item()
     yield reported("answers that differ", flips, "inputs", f"of {len(inputs)}")

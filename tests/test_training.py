@@ -1,0 +1,299 @@
+import copy
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nbedge.data import Pictures, Splits
+from nbedge.errors import InputError
+from nbedge.expansion import expand
+from nbedge.linearization import PLT
+from nbedge.preprocessing import Preprocessing
+from nbedge.proposal import propose
+from nbedge.training import Epoch, TrainSettings, batches, steps_per_epoch, train
+from nbedge.training.batches import EpochSampler, shifted
+
+PREPROCESSING = Preprocessing((1, 8, 8), (0.5,), (0.25,))
+SETTINGS = TrainSettings(batch_size=16, learning_rate=0.1)
+
+
+def pictures(count: int, seed: int) -> Pictures:
+    """Return pictures whose class is seen at once: the left or the right half is bright."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    images = rng.integers(0, 120, (count, 8, 8, 1), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[:, 4 * label : 4 * label + 4] += 130
+    return Pictures(images, labels)
+
+
+DATA = Splits(pictures(70, 0), pictures(20, 1), pictures(4, 2), pictures(8, 3), ("left", "right"), "fingerprint")
+
+
+class Net(nn.Module):
+    """A small net with one site and with dropout; `steps` is how many training steps it survives."""
+
+    def __init__(self, steps: float = float("inf")) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.conv = nn.Conv2d(1, 6, 1, bias=False)
+            self.norm, self.act = nn.BatchNorm2d(6), nn.ReLU6()
+            self.depthwise = nn.Conv2d(6, 6, 3, 2, 1, groups=6)
+            self.classifier = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(96, 2))
+        self.steps = steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.steps -= 1
+        if self.steps < 0:
+            raise KeyError("the power is cut")
+        result: Tensor = self.classifier(self.act(self.depthwise(self.act(self.norm(self.conv(x))))))
+        return result
+
+
+def giant(steps: float = float("inf")) -> nn.Module:
+    model = Net(steps)
+    return expand(model, propose(model, torch.zeros(1, 1, 8, 8), ratio=2))
+
+
+def run(
+    model: nn.Module, epochs: int = 3, seed: int = 0, plt: PLT | None = None, resume: Path | None = None
+) -> list[Epoch]:
+    return train(model, DATA, PREPROCESSING, SETTINGS, epochs=epochs, seed=seed, plt=plt, resume=resume)
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    a, b = one.state_dict(), other.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def drawn(seed: int, epoch: int, augment: tuple[str, ...] = ("shift", "flip")) -> list[tuple[Tensor, Tensor]]:
+    loader = batches(DATA.train, PREPROCESSING, 16, seed, augment)
+    assert isinstance(loader.sampler, EpochSampler)
+    loader.sampler.set_epoch(epoch)
+    return list(loader)
+
+
+def equal(one: list[tuple[Tensor, Tensor]], other: list[tuple[Tensor, Tensor]]) -> bool:
+    return all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(one, other, strict=True))
+
+
+# batches
+
+
+def test_batches_depend_on_seed_and_epoch_alone() -> None:
+    torch.manual_seed(1)
+    one = drawn(0, 2)
+    torch.manual_seed(2)
+    drawn(0, 0)
+    assert equal(one, drawn(0, 2))
+    assert not equal(one, drawn(0, 1))
+    assert not equal(one, drawn(1, 2))
+
+
+def test_an_epoch_draws_every_picture_at_most_once() -> None:
+    found = torch.cat([x for x, _ in drawn(0, 0, augment=())])
+    assert len(found) == 64
+    assert len(torch.unique(found, dim=0)) == 64
+
+
+def test_a_batch_without_augmentation_is_the_preprocessed_pictures() -> None:
+    known = {PREPROCESSING(DATA.train.images[i : i + 1]).tobytes(): DATA.train.labels[i] for i in range(70)}
+    for x, labels in drawn(0, 0, augment=()):
+        assert [known[row.contiguous().numpy().tobytes()] for row in x] == labels.tolist()
+        assert x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_flipping_turns_about_half_of_the_pictures() -> None:
+    plain, flipped = (torch.cat([x for x, _ in drawn(0, 0, augment)]) for augment in ((), ("flip",)))
+    kept = (plain == flipped).flatten(1).all(1)
+    assert torch.equal(flipped[~kept], plain[~kept].flip(3))
+    assert 16 < kept.sum() < 48
+
+
+def test_shifting_moves_each_picture_like_a_slow_loop() -> None:
+    x = torch.randint(0, 256, (9, 3, 7, 5), dtype=torch.uint8)
+    found = shifted(x, 2, torch.Generator().manual_seed(4))
+    generator = torch.Generator().manual_seed(4)
+    rows, columns = (torch.randint(0, 5, (9, 1), generator=generator).flatten().tolist() for _ in range(2))
+    wanted = torch.zeros_like(x)
+    for n, row, column in itertools.product(range(9), range(7), range(5)):
+        y, z = row + rows[n] - 2, column + columns[n] - 2
+        if 0 <= y < 7 and 0 <= z < 5:
+            wanted[n, :, row, column] = x[n, :, y, z]
+    assert torch.equal(found, wanted)
+    assert len({*zip(rows, columns, strict=True)}) > 3
+
+
+@pytest.mark.parametrize(("count", "size", "steps"), [(70, 16, 4), (64, 16, 4), (15, 16, 1), (1, 1, 1)])
+def test_the_steps_of_an_epoch_leave_an_incomplete_batch_out(count: int, size: int, steps: int) -> None:
+    assert steps_per_epoch(count, size) == steps
+    assert len(batches(pictures(count, 0), PREPROCESSING, size, 0)) == steps
+
+
+# settings
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: TrainSettings(batch_size=0), "batch_size is 0"),
+        (lambda: TrainSettings(learning_rate=0), "learning_rate is 0"),
+        (lambda: TrainSettings(augment=("shift", "mixup")), "augment holds 'mixup'"),
+    ],
+)
+def test_settings_that_cannot_train_are_refused(make: Callable[[], object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        make()
+
+
+def test_fewer_pictures_than_a_batch_are_refused() -> None:
+    with pytest.raises(InputError, match="batch_size is 71, but only 70 pictures"):
+        train(Net(), DATA, PREPROCESSING, TrainSettings(batch_size=71), epochs=1)
+
+
+# training
+
+
+@pytest.mark.group("train")
+def test_two_runs_end_with_equal_weights_and_curves() -> None:
+    one, other = Net(), Net()
+    torch.manual_seed(1)
+    curve = run(one)
+    torch.manual_seed(2)
+    assert run(other) == curve
+    assert same(one, other)
+    assert not same(one, Net())
+
+
+@pytest.mark.group("train")
+def test_another_seed_ends_with_other_weights() -> None:
+    one, other = Net(), Net()
+    run(one, epochs=1)
+    run(other, epochs=1, seed=1)
+    assert not same(one, other)
+
+
+@pytest.mark.group("train")
+def test_the_curve_has_a_point_for_each_epoch() -> None:
+    model = Net()
+    curve = run(model, epochs=4)
+    assert [point.epoch for point in curve] == [1, 2, 3, 4]
+    assert curve[-1].train_loss < curve[0].train_loss
+    assert curve[-1].learning_rate == pytest.approx(0, abs=1e-9)
+    assert {point.slope for point in curve} == {None}
+    assert not any(module.training for module in model.modules())
+    assert all(p.is_contiguous() for p in model.parameters())
+
+
+@pytest.mark.group("train")
+def test_what_can_be_learned_is_learned() -> None:
+    assert run(Net(), epochs=8)[-1].validation_top1 == 1.0
+
+
+@pytest.mark.group("train")
+def test_training_leaves_torch_s_random_state_as_it_was() -> None:
+    before = torch.get_rng_state()
+    run(Net(), epochs=1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.group("train")
+@pytest.mark.parametrize("end", [8, 11, 12])
+def test_plt_ends_at_exactly_1_with_the_training(end: int) -> None:
+    model = giant()
+    curve = run(model, plt=PLT(2, end))
+    slopes = [value.item() for name, value in model.state_dict().items() if name.endswith("slope")]
+    assert slopes == [1.0, 1.0]
+    assert [point.slope for point in curve] == [min(1.0, (step - 2) / (end - 2)) for step in (4, 8, 12)]
+
+
+@pytest.mark.group("train")
+def test_plt_that_is_not_finished_is_not_called_so() -> None:
+    model = giant()
+    run(model, plt=PLT(0, 24))
+    assert [v.item() for name, v in model.state_dict().items() if name.endswith("slope")] == [0.5, 0.5]
+
+
+@pytest.mark.group("train")
+@pytest.mark.parametrize("steps", [0, 3, 4, 5, 10])
+def test_an_interrupted_run_resumes_to_the_same_end(tmp_path: Path, steps: int) -> None:
+    undisturbed = giant()
+    curve = run(undisturbed, plt=PLT(1, 12))
+    resume = tmp_path / "state.ckpt"
+    with pytest.raises(KeyError, match="power"):
+        run(giant(steps), plt=PLT(1, 12), resume=resume)
+    assert resume.exists() == (steps > 3)
+    model = giant()
+    torch.manual_seed(5)
+    assert run(model, plt=PLT(1, 12), resume=resume) == curve
+    assert same(model, undisturbed)
+
+
+KILLED = """
+import importlib.util, os, sys
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("tests_of_training", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+sys.modules[spec.name] = module
+spec.loader.exec_module(module)
+
+class Killed(module.Net):
+    def forward(self, x):
+        if self.training and Path(sys.argv[2]).exists():
+            os._exit(9)
+        return super().forward(x)
+
+module.run(Killed(), resume=Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.group("train")
+def test_a_killed_run_resumes_to_the_same_end(tmp_path: Path) -> None:
+    resume, undisturbed, model = tmp_path / "state.ckpt", Net(), Net()
+    command = [sys.executable, "-c", KILLED, __file__, str(resume)]
+    done = subprocess.run(command, env={**os.environ}, capture_output=True, text=True, check=False)
+    assert done.returncode == 9, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["state.ckpt"]
+    assert run(model, resume=resume) == run(undisturbed)
+    assert same(model, undisturbed)
+
+
+@pytest.mark.group("train")
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    model, again = Net(), Net(steps=0)
+    curve = run(model, resume=tmp_path / "state.ckpt")
+    assert run(again, resume=tmp_path / "state.ckpt") == curve
+    assert same(model, again)
+
+
+@pytest.mark.group("train")
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_loss_that_diverges_is_an_error(tmp_path: Path) -> None:
+    settings = TrainSettings(batch_size=16, learning_rate=1e30, warmup_epochs=0)
+    with pytest.raises(InputError, match="the loss is nan in epoch 1; the training diverged"):
+        train(Net(), DATA, PREPROCESSING, settings, epochs=2, resume=tmp_path / "state.ckpt")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.group("train")
+def test_a_frozen_norm_stays_frozen_from_epoch_to_epoch() -> None:
+    class Frozen(Net):
+        def train(self, mode: bool = True) -> "Frozen":
+            super().train(mode)
+            self.norm.eval()
+            return self
+
+    model = Frozen()
+    before = copy.deepcopy(model.norm.state_dict())
+    run(model, epochs=2)
+    assert torch.equal(model.norm.state_dict()["running_mean"], before["running_mean"])
+    assert not torch.equal(model.norm.state_dict()["weight"], before["weight"])
