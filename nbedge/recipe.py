@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from nbedge import files
+from nbedge.conversion.chain import steps
 from nbedge.errors import InputError
 from nbedge.preprocessing import Preprocessing
 from nbedge.training import TrainSettings
@@ -136,15 +137,10 @@ class Recipe:
 
     def _refuse_unknown(self) -> None:
         """Ask those who will use these values, before hours of training and not after."""
-        from nbedge.conversion.chain import steps
-        from nbedge.training import TrainSettings
-
         literal(self.model.arguments)
         one = (0.5,) * self.model.input[0]
         with _of("model or data"):
             Preprocessing(self.model.input, self.data.mean or one, self.data.std or one)
-        with _of("train"):
-            TrainSettings(**{name: getattr(self.train, name) for name in TrainSettings.__dataclass_fields__})
         with _of("export"):
             steps(self.export.formats, self.export.quant)
 
@@ -198,7 +194,7 @@ def _record(kind: type[Any], table: Any, place: str, prefix: str) -> Any:
         missing = next(name for name in known if name not in values and _required(kind, name))
         raise InputError(f"{place}: the key {prefix}{missing} is missing; add it") from error
     except InputError as error:
-        raise InputError(f"{place}: {error}") from error
+        raise InputError(f"{place}: {prefix}{error}") from error
 
 
 def _required(kind: type[Any], name: str) -> bool:

@@ -1,5 +1,6 @@
 import copy
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", [None, 2, 3, 4, 5])
-def test_a_pickled_module_is_refused_without_running_it(tmp_path: Path, protocol: int | None) -> None:
+def test_a_pickled_module_is_refused(tmp_path: Path, protocol: int | None) -> None:
     path = tmp_path / "model.pt"
     if protocol is None:
         torch.save(tiny(), path)
@@ -141,6 +142,30 @@ def test_a_pickled_module_is_refused_without_running_it(tmp_path: Path, protocol
         load_checkpoint(path)
     with pytest.raises(CheckpointError, match=r"model\.pt is damaged, or a pickled module"):
         load_weights(tiny(), path)
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.place),)
+
+
+@pytest.mark.parametrize("protocol", [None, 2, 3, 4, 5])
+def test_a_pickle_is_refused_without_running_it(tmp_path: Path, protocol: int | None) -> None:
+    path, trap = tmp_path / "model.pt", Trap(tmp_path / "sprung")
+    if protocol is None:
+        torch.save({"weight": trap}, path)
+    else:
+        path.write_bytes(pickle.dumps({"weight": trap}, protocol))
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path, trust=True)
+    with pytest.raises(CheckpointError):
+        load_weights(tiny(), path)
+    assert not trap.place.exists()
 
 
 def test_plain_weights_are_no_checkpoint(tmp_path: Path) -> None:

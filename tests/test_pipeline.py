@@ -162,10 +162,11 @@ def test_resume_skips_what_is_done_and_redoes_what_changed(recipe: Path, finishe
 
 def test_a_folder_that_is_not_empty_is_never_touched(recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    for options in ({}, {"resume": True}, {"overwrite": True}):
+    (tmp_path / "recipe.toml").write_text("mine too")
+    for resume, overwrite in ((False, False), (True, False), (False, True)):
         with pytest.raises(InputError, match="is not empty|is no run directory"):
-            run_recipe(read(recipe), tmp_path, **options)
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+            run_recipe(read(recipe), tmp_path, resume=resume, overwrite=overwrite)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt", "recipe.toml"]
 
 
 def test_an_unknown_stage_is_refused(recipe: Path, tmp_path: Path) -> None:
@@ -178,4 +179,14 @@ def test_a_model_that_does_not_fit_the_data_is_refused_before_anything_is_traine
     path.write_text(RECIPE.replace("width_mult = 0.25", "num_classes = 3"))
     with pytest.raises(InputError, match="10 classes"):
         run_recipe(read(path), tmp_path / "run")
-    assert not list((tmp_path / "run").glob("*.safetensors"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.group("path")
+def test_bad_input_does_not_cost_the_old_run(recipe: Path, finished: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "recipe.toml"
+    bad.write_text(RECIPE.replace("batch_size = 128", "batch_size = 100000"))
+    before = digests(finished)
+    with pytest.raises(InputError, match="batch_size"):
+        run_recipe(read(bad), finished, overwrite=True)
+    assert digests(finished) == before

@@ -25,16 +25,16 @@ SETTINGS = TrainSettings(batch_size=16, learning_rate=0.1)
 
 
 def pictures(count: int, seed: int) -> Pictures:
-    """Return pictures whose class is seen at once: the left or the right half is bright."""
+    """Return pictures whose class is seen at once: the upper or the lower half is bright."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 2
     images = rng.integers(0, 120, (count, 8, 8, 1), np.uint8)
     for image, label in zip(images, labels, strict=True):
-        image[:, 4 * label : 4 * label + 4] += 130
+        image[4 * label : 4 * label + 4] += 130
     return Pictures(images, labels)
 
 
-DATA = Splits(pictures(70, 0), pictures(20, 1), pictures(4, 2), pictures(8, 3), ("left", "right"), "fingerprint")
+DATA = Splits(pictures(70, 0), pictures(20, 1), pictures(4, 2), pictures(8, 3), ("upper", "lower"), "fingerprint")
 
 
 class Net(nn.Module):

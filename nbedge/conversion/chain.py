@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 
 from nbedge.artifact import SCHEMES, Exporter, exporter_of
-from nbedge.errors import ExportError
+from nbedge.errors import ExportError, MissingDependencyError
 
 #: what every chain starts from
 TORCH = "torch"
@@ -36,6 +37,21 @@ def steps(formats: Iterable[str], schemes: Iterable[str]) -> list[Step]:
             raise ExportError(f"unknown scheme {scheme!r}; choose from {', '.join(SCHEMES)}")
         _add(found, format, scheme, ())
     return list(found.values())
+
+
+def require(exporter: Exporter) -> None:
+    """Refuse an exporter whose packages are not all installed.
+
+    Raises:
+        MissingDependencyError: one is missing.
+    """
+    for package in exporter.packages:
+        try:
+            version(package)
+        except PackageNotFoundError as error:
+            raise MissingDependencyError(
+                f"the package {package!r} is not installed; run: pip install 'nbedge[{exporter.extra}]'"
+            ) from error
 
 
 def _add(found: dict[str, Step], format: str, scheme: str, above: tuple[str, ...]) -> None:

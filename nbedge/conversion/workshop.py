@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nbedge import __version__, files
 from nbedge.artifact import SCHEMES, Artifact, Job, sidecar
 from nbedge.conversion import process
-from nbedge.conversion.chain import TORCH, Step, steps
+from nbedge.conversion.chain import TORCH, Step, require, steps
 from nbedge.errors import GateError, InputError
 from nbedge.preprocessing import Preprocessing
 from nbedge.runtime import Runner, open_file
@@ -89,6 +89,8 @@ def export(
     out, formats, quant = Path(out), list(formats), list(quant)
     chain = steps(formats, quant)
     wanted = {file_name(name, scheme, format) for format in formats for scheme in quant}
+    for step in chain:
+        require(step.exporter)
     for file in sorted(wanted):
         files.refuse_existing(out / file, overwrite)
     seen = stacked(calibration, "calibration")

@@ -10,6 +10,7 @@ from torch import nn
 
 from nbedge import data
 from nbedge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from nbedge.conversion import require, steps
 from nbedge.data import Splits
 from nbedge.errors import InputError
 from nbedge.plan import Plan
@@ -41,6 +42,24 @@ class Context:
         section = self.recipe.data
         mean, std = data.statistics(self.splits.train.images)
         return Preprocessing(self.recipe.model.input, section.mean or mean, section.std or std)
+
+    def check(self) -> None:
+        """Find out, before anything is written or trained, what would stop a later stage.
+
+        Raises:
+            InputError: the pictures, the model or the batch do not fit each other.
+            ExportError: nothing makes the files that the recipe asks for.
+            MissingDependencyError: a package that an exporter needs is not installed.
+        """
+        self.tiny()
+        section = self.recipe.train
+        if len(self.splits.train) < section.batch_size:
+            raise InputError(
+                f"train.batch_size is {section.batch_size}, but only {len(self.splits.train)} pictures are left for "
+                "training; lower it"
+            )
+        for step in steps(self.recipe.export.formats, self.recipe.export.quant):
+            require(step.exporter)
 
     @property
     def reference(self) -> ModelReference:

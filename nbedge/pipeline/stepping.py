@@ -50,9 +50,13 @@ def run(
     names = [stage.name for stage in STAGES]
     if until is not None and until not in names:
         raise InputError(f"--until {until}: there is no such stage; choose from {', '.join(names)}")
-    record = _open(folder, recipe.name, resume, overwrite)
+    record = _record(folder, recipe.name, resume, overwrite)
     context = Context(recipe, folder, shown)
-    context.splits  # noqa: B018 (bad pictures must be found before anything is written)
+    context.check()
+    if overwrite:
+        shutil.rmtree(folder, ignore_errors=True)
+    _sweep(folder)
+    record.write()  # first: it marks the folder as a run directory
     files.write_bytes(folder / "recipe.toml", to_toml(recipe).encode())
     torch.set_num_threads(recipe.threads)
     for stage in STAGES[: names.index(until) + 1 if until else None]:
@@ -60,22 +64,19 @@ def run(
     return record
 
 
-def _open(folder: Path, name: str, resume: bool, overwrite: bool) -> Manifest:
-    filled = folder.exists() and any(folder.iterdir())
-    if not filled:
-        return Manifest(folder, name)
-    if not (resume or overwrite):
+def _record(folder: Path, name: str, resume: bool, overwrite: bool) -> Manifest:
+    """Return the manifest to go on with; refuse a folder that holds a run nobody asked to touch, or something else."""
+    filled = folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir())
+    if filled and not (resume or overwrite):
         raise InputError(f"{folder} is not empty; pass --resume to go on there, --overwrite to start anew")
-    found = manifest.read(folder) if _begun(folder) else Manifest(folder, name)
-    if resume:
-        return found
-    shutil.rmtree(folder)
-    return Manifest(folder, name)
+    found = manifest.read(folder) if filled else Manifest(folder, name)
+    return found if resume else Manifest(folder, name)
 
 
-def _begun(folder: Path) -> bool:
-    """Return whether a manifest is to be read; a run killed in its first stage has a recipe and no manifest yet."""
-    return (folder / manifest.FILE).exists() or not (folder / "recipe.toml").exists()
+def _sweep(folder: Path) -> None:
+    """Remove what a kill left half-written: files beside their names, see `files.appearing`."""
+    for path in folder.rglob(".*"):
+        path.unlink()
 
 
 def _step(stage: Stage, context: Context, record: Manifest, listener: Listener) -> None:
