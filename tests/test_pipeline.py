@@ -164,7 +164,7 @@ def test_a_folder_that_is_not_empty_is_never_touched(recipe: Path, tmp_path: Pat
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / "recipe.toml").write_text("mine too")
     for resume, overwrite in ((False, False), (True, False), (False, True)):
-        with pytest.raises(InputError, match="is not empty|is no run directory"):
+        with pytest.raises(InputError, match=r"is not empty|is no run directory"):
             run_recipe(read(recipe), tmp_path, resume=resume, overwrite=overwrite)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt", "recipe.toml"]
 

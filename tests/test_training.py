@@ -67,6 +67,7 @@ def giant(steps: float = float("inf")) -> nn.Module:
 def run(
     model: nn.Module, epochs: int = 3, seed: int = 0, plt: PLT | None = None, resume: Path | None = None
 ) -> list[Epoch]:
+    torch.set_num_threads(1)  # the last bits depend on it, and other processes and tests have their own number
     return train(model, DATA, PREPROCESSING, SETTINGS, epochs=epochs, seed=seed, plt=plt, resume=resume)
 
 

@@ -394,13 +394,28 @@ def test_a_quantized_candidate_is_judged_on_real_pictures_only() -> None:
 
 @pytest.mark.parametrize(("quantized", "verdict"), [(True, Verdict.FAIL), (False, Verdict.PASS)])
 def test_the_accuracy_of_a_quantized_candidate_is_judged(quantized: bool, verdict: Verdict) -> None:
-    wanted, found = np.eye(4)[[0, 1, 2, 3]], np.eye(4)[[0, 1, 2, 2]]
-    checks = agreement(
-        {"real": wanted}, {"real": found}, quantized=quantized, limits=Limits(1e9, -300), labels=np.arange(4)
-    )
-    loss = {check.name: check for check in checks}["accuracy loss"]
-    assert (loss.value, loss.verdict) == (25.0, verdict)
-    assert {check.name: check.value for check in checks}["answers that differ"] == 1
+    loss = accuracy_loss(pictures=400, lost=20, quantized=quantized)
+    assert loss.value == pytest.approx(5.0)
+    assert loss.verdict is verdict
+
+
+def test_a_loss_that_so_few_pictures_give_by_chance_is_no_failure() -> None:
+    loss = accuracy_loss(pictures=500, lost=7, quantized=True)
+    assert loss.value == pytest.approx(1.4)
+    assert loss.verdict is Verdict.PASS
+    assert "standard error 0.53" in loss.detail
+    assert accuracy_loss(pictures=10_000, lost=140, quantized=True).verdict is Verdict.FAIL
+
+
+def accuracy_loss(pictures: int, lost: int, quantized: bool) -> Check:
+    labels = np.zeros(pictures, np.int64)
+    wanted = np.tile([1.0, 0.0], (pictures, 1))
+    found = wanted.copy()
+    found[:lost] = [0.0, 1.0]
+    checks = agreement({"real": wanted}, {"real": found}, quantized=quantized, limits=Limits(1e9, -300), labels=labels)
+    named = {check.name: check for check in checks}
+    assert named["answers that differ"].value == lost
+    return named["accuracy loss"]
 
 
 # verdicts

@@ -12,7 +12,7 @@ from rich.text import Text
 from nbedge import files
 from nbedge.cli.screen import DASH, Screen, verdict, with_screen
 from nbedge.cli.subject import ModelOptions, Subject, model_options, open_subject
-from nbedge.errors import InputError, needs
+from nbedge.errors import InputError, MissingDependencyError, needs
 from nbedge.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -43,14 +43,19 @@ def command(
         if path:
             files.refuse_existing(path, overwrite)
     with needs("train"):
-        from nbedge.verification import Limits, Verdict
+        from nbedge.verification import Equivalence, Limits, Verdict
+        from nbedge.verification.equivalence import not_checked
     asked = {"float_error": float_error, "sqnr_db": sqnr, "accuracy_loss": accuracy_loss}
     limits = replace(Limits(), **{name: value for name, value in asked.items() if value is not None})
-    before, after = open_subject(reference, options), open_subject(candidate, options)
-    judged = _judge(before, after, data, pictures, limits)
-    judged = replace(
-        judged, reference=reference, candidate=candidate, checks=(*_declared(before, after), *judged.checks)
-    )
+    try:
+        before, after = open_subject(reference, options), open_subject(candidate, options)
+        judged = _judge(before, after, data, pictures, limits)
+        judged = replace(judged, checks=(*_declared(before, after), *judged.checks))
+    except MissingDependencyError as error:
+        if not allow_unchecked:
+            raise
+        judged = Equivalence(reference, candidate, "none", (not_checked("runtime", str(error)),))
+    judged = judged.named(reference, candidate)
     _show(screen, judged)
     if junit:
         files.write_bytes(junit, as_junit(judged).encode())

@@ -4,7 +4,8 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -58,10 +59,21 @@ def run(
     _sweep(folder)
     record.write()  # first: it marks the folder as a run directory
     files.write_bytes(folder / "recipe.toml", to_toml(recipe).encode())
-    torch.set_num_threads(recipe.threads)
-    for stage in STAGES[: names.index(until) + 1 if until else None]:
-        _step(stage, context, record, listener)
+    with _threads(recipe.threads):
+        for stage in STAGES[: names.index(until) + 1 if until else None]:
+            _step(stage, context, record, listener)
     return record
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Let torch use `number` threads inside the block: their number decides the last bits of every sum."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _record(folder: Path, name: str, resume: bool, overwrite: bool) -> Manifest:
