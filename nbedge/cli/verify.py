@@ -73,7 +73,10 @@ def _declared(before: Subject, after: Subject) -> "list[Check]":
     found = [*integer_checks(after.path, after.scheme)] if after.path and after.quantized else []
     if before.preprocessing and after.preprocessing:
         differ = float(before.preprocessing != after.preprocessing)
-        found.append(at_most("preprocessing differs", differ, 0, "", f"{before.preprocessing}, {after.preprocessing}"))
+        shown = (
+            f"{before.preprocessing} against {after.preprocessing}" if differ else "resize, mean and std are the same"
+        )
+        found.append(at_most("preprocessing differs", differ, 0, "", shown))
     if before.classes and after.classes:
         differ = sum(a != b for a, b in zip(before.classes, after.classes, strict=False))
         differ += abs(len(before.classes) - len(after.classes))
