@@ -13,6 +13,7 @@ from PIL import Image
 
 from nbedge import data
 from nbedge.data import FASHION_CLASSES, Pictures, Splits
+from nbedge.data.arrays import read_idx
 from nbedge.errors import InputError
 
 GREY = (1, 6, 5)
@@ -321,7 +322,7 @@ def test_a_damaged_npz_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_fashion_mnist_file_is_refused(fashion: Path) -> None:
     path = fashion / "train-images-idx3-ubyte.gz"
-    cut, changed = refusals(path, lambda: data._idx(path))
+    cut, changed = refusals(path, lambda: read_idx(path))
     assert cut == 50
     assert changed > 100
 
@@ -340,12 +341,3 @@ def test_statistics_are_those_of_each_channel() -> None:
     images[:2, ..., 0] = 255
     images[..., 1] = 51
     assert data.statistics(images) == ((0.5, 0.2), (0.5, 0.0001))
-
-
-@pytest.mark.parametrize("size", [1, 4, 100])
-def test_chunks_hold_everything_in_order(size: int) -> None:
-    pictures = Pictures(noise(9), np.arange(9))
-    found = list(data.chunks(pictures, size))
-    assert np.array_equal(np.concatenate([chunk.labels for chunk in found]), pictures.labels)
-    assert np.array_equal(np.concatenate([chunk.images for chunk in found]), pictures.images)
-    assert max(map(len, found)) == min(size, 9)
