@@ -27,7 +27,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: setup  ## the whole path on Fashion-MNIST, with a report
 	$(BIN)/nbedge run sample_models/fashion_mnist/recipe.toml --out $(DEMO) --overwrite
-	@echo "The report is $(DEMO)/report.html"
 
 test: setup  ## run every test, and the example in README.md
 	$(BIN)/python -m pytest

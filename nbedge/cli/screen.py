@@ -41,7 +41,8 @@ class Screen:
     def say(self, text: str | Text) -> None:
         """Print a line of the result, as it is."""
         if not self.as_json:
-            self._console().print(text, soft_wrap=True)
+            console = self._console()
+            console.print(text, soft_wrap=not console.is_terminal)  # words are kept whole where somebody reads
 
     def note(self, text: str) -> None:
         """Print a line about what goes on, on stderr, unless -q."""
