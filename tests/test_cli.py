@@ -16,6 +16,7 @@ from PIL import Image
 from nbedge import Plan, Preprocessing, contract, expand, propose, recipe, save_checkpoint
 from nbedge.checkpoint import Checkpoint
 from nbedge.cli import VERBS
+from nbedge.cli.predict import probabilities
 from nbedge.linearization import set_slope_
 from nbedge.reference import ModelReference
 
@@ -270,3 +271,9 @@ def test_a_run_whose_file_is_not_equal_ends_with_status_1_and_keeps_no_file(here
     assert found["run"] == "strict"
     assert (here / "strict" / "contracted.safetensors").exists()
     assert not list((here / "strict").rglob("*.onnx"))
+
+
+def test_probabilities_are_not_taken_twice() -> None:
+    taken = np.array([0.0, 0.996, 0.0])
+    assert np.array_equal(probabilities(taken), taken)
+    assert probabilities(np.array([1.0, 1.0])).tolist() == [0.5, 0.5]

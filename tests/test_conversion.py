@@ -318,3 +318,12 @@ def test_a_sidecar_names_the_types_of_its_scheme(sealed: Path) -> None:
         "fp32",
         "fp32",
     )
+
+
+def test_a_model_with_other_outputs_than_classes_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 5))
+    x = torch.zeros(1, 1, 2, 2)
+    prepare = Preprocessing((1, 2, 2), (0.0,), (1.0,))
+    with pytest.raises(InputError, match=r"gives \(1, 5\) for one picture; \(1, 3\) is expected"):
+        export(model, x, calibration=x, preprocess=prepare, classes=("a", "b", "c"), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,6 +181,35 @@ def test_a_model_that_does_not_fit_the_data_is_refused_before_anything_is_traine
     with pytest.raises(InputError, match="10 classes"):
         run_recipe(read(path), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.group("path")
+def test_another_recipe_leaves_nothing_of_the_old_one(recipe: Path, finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    other = tmp_path / "recipe.toml"
+    other.write_text(RECIPE.replace('name = "small"', 'name = "renamed"').replace("plt_epochs = 2", "plt_epochs = 1"))
+    run_recipe(read(other), folder, resume=True, until="plan")
+    assert set(manifest.read(folder).stages) == {"plan"}
+    left = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"}
+    assert left == {"plan.json", "data.json", "recipe.toml", "manifest.json"}
+
+
+@pytest.mark.group("path")
+def test_ctrl_c_in_a_training_is_no_failed_check_and_resumes(recipe: Path, finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    more = ("--until", "control", "--json")
+    process = subprocess.Popen(
+        command(recipe, folder, *more), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not any(folder.glob("state/control-*.ckpt")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate()
+    assert process.returncode == 130
+    assert json.loads(output)["exit_status"] == 130
+    subprocess.run(command(recipe, folder, *more, "--resume"), env=ENVIRONMENT, capture_output=True, check=True)
+    assert files.sha256(folder / "control.safetensors") == digests(finished)["control.safetensors"]
 
 
 @pytest.mark.group("path")

@@ -51,7 +51,7 @@ class _Verbs(click.Group):
 
 
 @click.group(cls=_Verbs, epilog="Exit status: 0 done and passed, 1 a gate failed, 2 wrong usage or bad input, "
-             "3 a missing dependency, 4 the device did not answer.")  # fmt: skip
+             "3 a missing dependency, 4 the device did not answer, 70 an internal error, 130 stopped.")  # fmt: skip
 @click.version_option(__version__, prog_name="nbedge")
 def nbedge() -> None:
     """Make a tiny CNN more accurate at no cost on the device, and prove every step."""
@@ -69,13 +69,16 @@ def main() -> None:
     except click.ClickException as error:
         _fail(error.format_message(), 2, error.show)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped", err=True)
-        sys.exit(130)
+        _fail("stopped; nbedge run --resume goes on with a run", 130)
     except NbedgeError as error:
         _fail(str(error), error.exit_status)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         _fail(f"{place}{error.strerror or error}; check the path, its permissions and the space on the disk", 2)
+    except Exception as error:  # not raised on purpose: status 1 would tell a CI that a check failed
+        if "-v" in sys.argv or "--verbose" in sys.argv:
+            raise
+        _fail(f"internal error, {type(error).__name__}: {error}; please report it with the output of -v", 70)
 
 
 def _fail(sentence: str, status: int, show: Callable[[], None] | None = None) -> NoReturn:

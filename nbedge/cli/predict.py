@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from nbedge.cli.evaluate import answers
 from nbedge.cli.screen import Screen, percent, with_screen
@@ -24,8 +25,7 @@ def command(screen: Screen, options: ModelOptions, name: str, picture_file: Path
     subject = open_subject(name, options)
     image = picture(picture_file, subject.shape)
     logits = answers(subject, image[None])[0].astype(np.float64)
-    shares = np.exp(logits - logits.max())
-    shares /= shares.sum()
+    shares = probabilities(logits)
     order = np.argsort(-shares, kind="stable")[:top]
     labels = [subject.classes[i] if subject.classes else f"output {i}" for i in order]
     found = [{"class": label, "probability": float(shares[i])} for label, i in zip(labels, order, strict=True)]
@@ -33,3 +33,12 @@ def command(screen: Screen, options: ModelOptions, name: str, picture_file: Path
         "", ("answer", "probability"), [(label, percent(shares[i])) for label, i in zip(labels, order, strict=True)]
     )
     screen.result({"file": name, "picture": str(picture_file), "answers": found})
+
+
+def probabilities(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the softmax of outputs (k,), or the outputs themselves where the model has taken it already."""
+    # an int8 softmax is off by up to half a step of 1/256 in each output
+    if outputs.min() >= 0 and abs(outputs.sum() - 1) <= len(outputs) / 512:
+        return outputs
+    shares = np.exp(outputs - outputs.max())
+    return np.asarray(shares / shares.sum())

@@ -93,6 +93,7 @@ def export(
         require(step.exporter)
     for file in sorted(wanted):
         files.refuse_existing(out / file, overwrite)
+    _refuse_other_outputs(model, example_input, len(classes))
     seen = stacked(calibration, "calibration")
     held = seen if check_on is None else stacked(check_on, "check_on")
     with tempfile.TemporaryDirectory(prefix="nbedge-export-") as folder:
@@ -103,6 +104,17 @@ def export(
         work.prepare(example_input, seen)
         made = [exported for step in chain for exported in work.make(step, progress)]
         return [work.keep(exported) for exported in made if exported.artifact.path.name in wanted]
+
+
+def _refuse_other_outputs(model: nn.Module, example_input: Tensor, classes: int) -> None:
+    with evaluating(model), torch.inference_mode():
+        output = model(example_input)
+    found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    fits = isinstance(found, tuple) and len(found) == 2 and classes in (0, found[1])
+    if not fits:
+        raise InputError(
+            f"the model gives {found} for one picture; (1, {classes or 'outputs'}) is expected: one output a class"
+        )
 
 
 def stacked(inputs: Inputs, what: str) -> NDArray[np.float32]:

@@ -11,6 +11,8 @@ from nbedge.errors import InputError
 
 SCHEMA_VERSION = 1
 FILE = "manifest.json"
+#: inputs of a stage that no stage writes
+SOURCES = ("recipe", "data")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,21 @@ class Manifest:
         """Add a finished stage and write the file."""
         self.stages[stage] = entry
         self.write()
+
+    def forget(self, stage: str) -> None:
+        """Remove a stage and what it wrote, so that nothing old stands beside what takes its place."""
+        for path in self.stages.pop(stage).outputs:
+            (self.folder / path).unlink(missing_ok=True)
+        self.write()
+
+    def forget_stale(self) -> None:
+        """Remove every stage that was fed other files than the run holds now, and what was fed by those."""
+        while stale := [name for name, entry in self.stages.items() if self._is_stale(entry)]:
+            self.forget(stale[0])
+
+    def _is_stale(self, entry: Entry) -> bool:
+        made = {path: sha for other in self.stages.values() for path, sha in other.outputs.items()}
+        return any(made.get(name) != sha for name, sha in entry.inputs.items() if name not in SOURCES)
 
     def write(self) -> None:
         """Write the file, whole or not at all."""

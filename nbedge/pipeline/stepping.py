@@ -57,6 +57,8 @@ def run(
     if overwrite:
         shutil.rmtree(folder, ignore_errors=True)
     _sweep(folder)
+    for stage in STAGES:
+        _forget_changed(stage, context, record)
     record.write()  # first: it marks the folder as a run directory
     files.write_bytes(folder / "recipe.toml", to_toml(recipe).encode())
     with _threads(recipe.threads):
@@ -97,6 +99,8 @@ def _step(stage: Stage, context: Context, record: Manifest, listener: Listener) 
         listener(stage.name, "skipped", 0.0)
         return
     listener(stage.name, "started", 0.0)
+    if stage.name in record.stages:
+        record.forget(stage.name)
     started = time.perf_counter()
     # the state of a training that began with other inputs must not be taken up
     state = context.folder / "state" / f"{stage.name}-{_digest(inputs)[:12]}.ckpt"
@@ -104,6 +108,7 @@ def _step(stage: Stage, context: Context, record: Manifest, listener: Listener) 
     state.unlink(missing_ok=True)
     seconds = time.perf_counter() - started
     record.finish(stage.name, _entry(context.folder, inputs, outcome, seconds))
+    record.forget_stale()
     listener(stage.name, "done", seconds)
     _refuse_failed(outcome)
 
@@ -124,9 +129,21 @@ def _refuse_failed(outcome: Outcome) -> None:
             )
 
 
+def _forget_changed(stage: Stage, context: Context, record: Manifest) -> None:
+    """Forget a stage that was run by another recipe or on other pictures, also one that will not be reached."""
+    entry = record.stages.get(stage.name)
+    if entry and any(entry.inputs[name] != sha for name, sha in _sources(stage, context).items()):
+        record.forget(stage.name)
+        record.forget_stale()
+
+
+def _sources(stage: Stage, context: Context) -> dict[str, str]:
+    return {"recipe": _digest(context.settings(*stage.sections)), "data": context.splits.fingerprint}
+
+
 def _inputs(stage: Stage, context: Context) -> dict[str, str]:
     """Return what the stage depends on: parts of the recipe, the pictures, files of earlier stages."""
-    found = {"recipe": _digest(context.settings(*stage.sections)), "data": context.splits.fingerprint}
+    found = _sources(stage, context)
     for need in stage.needs:
         place = context.folder / need
         for path in sorted(place.rglob("*")) if place.is_dir() else [place]:

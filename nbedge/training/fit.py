@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +153,11 @@ def _fit(
             use_distributed_sampler=False,
         )  # fmt: skip
         state = resume if resume and resume.exists() else None
-        trainer.fit(module, loader, ckpt_path=state, weights_only=True)
+        try:
+            trainer.fit(module, loader, ckpt_path=state, weights_only=True)
+        except SystemExit as error:  # Lightning answers Ctrl-C with exit(1), and stops listening to further ones
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from error
 
 
 def _bar(title: str) -> lightning.Callback:
