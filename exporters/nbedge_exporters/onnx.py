@@ -12,13 +12,9 @@ from typing import Any
 
 from nbedge.artifact import Job, TensorSpec
 from nbedge.errors import ExportError, needs
+from nbedge.runtime import LAYOUTS, QUANTIZATION
 
 OPSET = 20
-
-#: in front of a tensor's name: key of the model's metadata that holds the tensor's scale and zero point
-QUANTIZATION = "nbedge.quantization."
-
-LAYOUTS = {4: "NCHW", 2: "NC"}
 
 
 @dataclass(frozen=True, slots=True)

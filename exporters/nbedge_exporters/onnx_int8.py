@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from nbedge.artifact import Job, TensorSpec
 from nbedge.errors import ExportError, needs
-from nbedge_exporters.onnx import QUANTIZATION, read_signature
+from nbedge.runtime import QUANTIZATION
+from nbedge_exporters.onnx import read_signature
 
 
 @dataclass(frozen=True, slots=True)
