@@ -4,14 +4,18 @@ import copy
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from nbedge.blocks import ConvSpec, Expanded, inverted_residual
+from nbedge.blocks import Expanded, Template, refusal, started
 from nbedge.errors import PlanError
+from nbedge.layers import Layer, channels, is_known, is_norm
 from nbedge.plan import Plan, Site
 
 
 def expand(model: nn.Module, plan: Plan, *, seed: int = 0) -> nn.Module:
     """Return the giant: a copy of `model` with new blocks at the plan's sites; train it with any loop.
+
+    A giant can be expanded again, inside its blocks too.
 
     Args:
         model: the tiny model that the plan was made for; it is left as it is.
@@ -19,7 +23,8 @@ def expand(model: nn.Module, plan: Plan, *, seed: int = 0) -> nn.Module:
         seed: of the new weights (Kaiming normal, fan out); torch's own random state is not touched.
 
     Raises:
-        PlanError: the plan was made for another model, or names a layer that the model lacks.
+        PlanError: the plan was made for another model, names a layer that the model lacks, or a block that cannot take
+            that layer's place.
     """
     plan.check(model)
     giant = copy.deepcopy(model)
@@ -30,20 +35,35 @@ def expand(model: nn.Module, plan: Plan, *, seed: int = 0) -> nn.Module:
     return giant
 
 
-def _block(model: nn.Module, site: Site) -> Expanded:
-    conv, norm = _find(model, site.layer), _find(model, site.norm)
-    if not isinstance(conv, nn.Conv2d) or conv.kernel_size != (1, 1) or conv.groups != 1:
-        raise PlanError(f"site {site.layer} is no dense 1x1 Conv2d ({conv}); take it out of the plan")
-    if not isinstance(norm, nn.BatchNorm2d) or norm.num_features != conv.out_channels:
-        raise PlanError(f"site {site.layer}: its norm {site.norm} is no BatchNorm2d of {conv.out_channels} channels")
-    chain = inverted_residual(conv, site.ratio, site.activation, norm)
-    for layer in chain:
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-    chain.to(conv.weight.device, conv.weight.dtype)
-    return Expanded(ConvSpec.of(conv), site.norm, chain).train(conv.training)
+def _block(giant: nn.Module, site: Site) -> Expanded:
+    layer, norm = _layer(giant, site), _norm(giant, site)
+    why = refusal(layer, site, home=norm is not None or layer.bias is not None)
+    if why:
+        raise PlanError(f"site {site.layer}: {why}; change the site or take it out of the plan")
+    device, dtype = layer.weight.device, layer.weight.dtype
+    chain = started(copy.deepcopy(layer).to("cpu", torch.promote_types(dtype, torch.float32)), site, norm)
+    return Expanded(site, Template.of(layer), chain.to(device, dtype).train(layer.training), giant)
+
+
+def _layer(giant: nn.Module, site: Site) -> Layer:
+    layer = _find(giant, site.layer)
+    if not is_known(layer):
+        raise PlanError(
+            f"site {site.layer} is a {type(layer).__name__}, not a convolution or fully connected layer whose forward "
+            "is known; take it out of the plan"
+        )
+    return layer  # type: ignore[return-value]
+
+
+def _norm(giant: nn.Module, site: Site) -> _BatchNorm | None:
+    if site.norm is None:
+        return None
+    norm, outputs = _find(giant, site.norm), channels(_layer(giant, site))[1]
+    if not is_norm(norm) or norm.num_features != outputs:
+        raise PlanError(f"site {site.layer}: its norm {site.norm} is no BatchNorm of {outputs} channels")
+    if norm.running_mean is None:
+        raise PlanError(f"site {site.layer}: its norm {site.norm} keeps no running statistics")
+    return norm  # type: ignore[return-value]
 
 
 def _find(model: nn.Module, path: str) -> nn.Module:

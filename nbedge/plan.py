@@ -2,15 +2,19 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from nbedge.errors import PlanError
 
-SCHEMA_VERSION = 1
-BLOCKS = ("inverted_residual",)
-ACTIVATIONS = ("relu", "relu6")
+#: 2 added start and shortcut, blocks other than the inverted residual, and sites without BatchNorm
+SCHEMA_VERSION = 2
+READABLE = (1, 2)
+BLOCKS = ("inverted_residual", "basic", "bottleneck", "linear", "branches")
+ACTIVATIONS = ("relu", "relu6", "hardswish", "silu", "gelu")
+STARTS = ("random", "zero", "factorized")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,28 +22,45 @@ class Site:
     """One layer that is expanded, together with the BatchNorm that consumes its output.
 
     Attributes:
-        layer: module path of the convolution.
-        norm: module path of the BatchNorm.
+        layer: module path of the convolution or fully connected layer.
+        norm: module path of the BatchNorm; None where no BatchNorm alone reads the layer's output.
         activation: the non-linearity that the inserted block uses.
-        block: kind of block that takes the layer's place.
-        ratio: hidden channels of the block per input channel of the layer.
+        block: kind of block that takes the layer's place, one of `BLOCKS`.
+        ratio: hidden channels of the block per input channel of the layer; of "branches" their number.
+        start: "random" gives up the layer's weights; "zero" and "factorized" keep what the model computes.
+        shortcut: an identity around the block; it costs accuracy in int8 (docs/how-it-works.md).
     """
 
     layer: str
-    norm: str
+    norm: str | None
     activation: str = "relu6"
     block: str = "inverted_residual"
-    ratio: int = 6
+    ratio: float = 6
+    start: str = "random"
+    shortcut: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no block can be built from."""
-        if self.block not in BLOCKS:
-            raise PlanError(f"site {self.layer}: unknown block {self.block!r}; choose one of {', '.join(BLOCKS)}")
-        if self.activation not in ACTIVATIONS:
-            known = ", ".join(ACTIVATIONS)
-            raise PlanError(f"site {self.layer}: unknown activation {self.activation!r}; choose one of {known}")
-        if isinstance(self.ratio, bool) or not isinstance(self.ratio, int) or self.ratio < 1:
-            raise PlanError(f"site {self.layer}: ratio is {self.ratio!r}; give a whole number of 1 or more")
+        for what, value in (("layer", self.layer), ("norm", self.norm or "")):
+            if not isinstance(value, str):
+                raise PlanError(f"site {self.layer}: {what} is {value!r}; give a module path")
+        for what, value, known in (
+            ("block", self.block, BLOCKS), ("activation", self.activation, ACTIVATIONS), ("start", self.start, STARTS),
+        ):  # fmt: skip
+            if value not in known:
+                raise PlanError(f"site {self.layer}: unknown {what} {value!r}; choose one of {', '.join(known)}")
+        number = isinstance(self.ratio, int | float) and not isinstance(self.ratio, bool)
+        if not number or not 0 < self.ratio < math.inf:
+            raise PlanError(f"site {self.layer}: ratio is {self.ratio!r}; give a number above 0")
+        if not isinstance(self.shortcut, bool):
+            raise PlanError(f"site {self.layer}: shortcut is {self.shortcut!r}; give true or false")
+        if self.block == "branches" and (self.ratio != int(self.ratio) or self.start == "factorized"):
+            raise PlanError(
+                f"site {self.layer}: branches come in whole numbers and start random or zero, not {self.ratio:g}, "
+                f"{self.start}"
+            )
+        if self.shortcut and (self.start != "random" or self.block == "branches"):
+            raise PlanError(f"site {self.layer}: a shortcut goes around a chain that starts random")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +129,9 @@ class Plan:
             PlanError: a key is missing, unknown, or holds what no plan can hold.
         """
         try:
-            if values["schema_version"] != SCHEMA_VERSION:
-                raise PlanError(
-                    f"the plan has schema_version {values['schema_version']!r}, this nbedge reads {SCHEMA_VERSION}"
-                )
+            if values["schema_version"] not in READABLE:
+                known = ", ".join(map(str, READABLE))
+                raise PlanError(f"the plan has schema_version {values['schema_version']!r}, this nbedge reads {known}")
             return cls(str(values["fingerprint"]), tuple(Site(**site) for site in values["sites"]))
         except (KeyError, TypeError) as error:
             raise PlanError(f"this is no plan ({error}); write one with nbedge inspect --plan") from error

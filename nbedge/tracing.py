@@ -1,12 +1,13 @@
 """What a model really does in one forward pass: which module or function consumes which tensor, and at what cost."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -24,6 +25,7 @@ class Call:
         inputs: numbers of the tensors consumed.
         outputs: numbers of the tensors produced.
         shape: of the first output.
+        input_shape: of the first tensor consumed; empty if there is none.
     """
 
     name: str
@@ -31,14 +33,22 @@ class Call:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     shape: tuple[int, ...]
+    input_shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Every call of one forward pass, in order; `returned` holds the numbers of the model's outputs."""
+    """Every call of one forward pass, in order.
+
+    Attributes:
+        calls: of leaf modules and functions.
+        returned: numbers of the model's outputs.
+        readers: id of a parameter -> name of a function that read it outside of leaf modules.
+    """
 
     calls: tuple[Call, ...]
     returned: frozenset[int]
+    readers: Mapping[int, str] = field(default_factory=dict)
 
     def of(self, module: nn.Module) -> list[Call]:
         """Return the calls of `module`."""
@@ -55,6 +65,7 @@ class _Recorder(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[Call] = []
+        self.readers: dict[int, str] = {}
         self._alive: dict[int, Tensor] = {}  # held, so that no id is used twice
         self._numbers: dict[int, int] = {}
         self._next = 0
@@ -73,8 +84,11 @@ class _Recorder(TorchFunctionMode):
         produced = tensors(outputs)
         if not produced:
             return
-        read = tuple(self.number(t) for t in tensors(inputs))
-        self.calls.append(Call(name, module, read, tuple(self._new(t) for t in produced), tuple(produced[0].shape)))
+        consumed = tensors(inputs)
+        self.readers |= {id(t): name for t in consumed if isinstance(t, nn.Parameter)}
+        read = tuple(self.number(t) for t in consumed)
+        shapes = tuple(produced[0].shape), tuple(consumed[0].shape) if consumed else ()
+        self.calls.append(Call(name, module, read, tuple(self._new(t) for t in produced), *shapes))
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -94,7 +108,8 @@ class _Recorder(TorchFunctionMode):
 
             def leave(module: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name) -> None:
                 self._inside_leaf -= 1
-                self.record(name, module, (args, kwargs), output)
+                if not self._inside_leaf:  # a leaf may hold others, as a BatchNorm its activation
+                    self.record(name, module, (args, kwargs), output)
 
             handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
             handles.append(module.register_forward_hook(leave, with_kwargs=True))
@@ -111,9 +126,9 @@ def tensors(values: Any) -> list[Tensor]:
 
 
 def leaves(model: nn.Module) -> Iterable[tuple[str, nn.Module]]:
-    """Return (path, module) of every module that holds no others, or only what computes its weight."""
-    modules = model.named_modules()
-    return [(name, module) for name, module in modules if isinstance(module, WEIGHTED) or not any(module.children())]
+    """Return (path, module) of every layer and normalisation, and of every other module that holds no modules."""
+    whole = (*WEIGHTED, _NormBase)
+    return [(name, m) for name, m in model.named_modules() if isinstance(m, whole) or not any(m.children())]
 
 
 def trace(model: nn.Module, example_input: Tensor) -> Trace:
@@ -121,7 +136,8 @@ def trace(model: nn.Module, example_input: Tensor) -> Trace:
     recorder = _Recorder()
     with evaluating(model), torch.no_grad(), recorder.watching(model), recorder:
         returned = model(example_input)
-    return Trace(tuple(recorder.calls), frozenset(recorder.number(t) for t in tensors(returned)))
+    returned_numbers = frozenset(recorder.number(t) for t in tensors(returned))
+    return Trace(tuple(recorder.calls), returned_numbers, recorder.readers)
 
 
 @contextmanager

@@ -88,8 +88,9 @@ def _fitting(text: str, options: ModelOptions, shape: tuple[int, int, int], clas
     """Return the arguments with which the model gives one output a class, and how many sites it has."""
     import torch
 
-    from nbedge.proposal import survey
     from nbedge.reference import ModelReference
+    from nbedge.selection import usual_candidates
+    from nbedge.survey import survey
 
     arguments = {"num_classes": classes, **options.arguments}
     try:
@@ -104,7 +105,7 @@ def _fitting(text: str, options: ModelOptions, shape: tuple[int, int, int], clas
             f"{text} gives {found} for one picture, and the data has {classes} classes: (1, {classes}) is expected; "
             "set the outputs with --model-args"
         )
-    return arguments, len(survey(model, torch.zeros(1, *shape))[0])
+    return arguments, len(usual_candidates(survey(model, torch.zeros(1, *shape)).candidates))
 
 
 def _anchored(text: str) -> str:

@@ -16,11 +16,12 @@ from nbedge.contraction import contract
 from nbedge.conversion import export
 from nbedge.evaluation import Accuracy, Logits, judge, logits_of_module
 from nbedge.expansion import expand
-from nbedge.linearization import PLT, set_slope_
+from nbedge.linearization import PLT
 from nbedge.pipeline.context import Context
 from nbedge.progress import bar
 from nbedge.proposal import propose
 from nbedge.runtime import answer_pictures, open_file
+from nbedge.slopes import set_slope_
 from nbedge.tracing import cost
 from nbedge.training import steps_per_epoch, train
 from nbedge.verification import Equivalence, verify

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nbedge.blocks import ConvSpec, Expanded, expanded_blocks
+from nbedge.blocks import Block, expanded_blocks
 from nbedge.errors import InputError
+from nbedge.layers import Branches, Layer, is_known, is_norm, normalized
+from nbedge.slopes import SlopedActivation
 from nbedge.verification import probing
 from nbedge.verification.equivalence import Check, Equivalence, Verdict, at_most, reported
+from nbedge.wrappers import unwrapped
 
 #: separates a wrong formula from rounding: float64 errors stay below 2e-11 even where float32 shows 6e-3 (measured)
 ALGEBRA_LIMIT = 1e-9
@@ -26,13 +29,21 @@ DOUBLE = 2.0**-53
 
 @dataclass(frozen=True, slots=True)
 class _Site:
-    """One expanded block with its BatchNorm, and what stands there in the tiny model; modules as stored."""
+    """One block with the BatchNorm behind it, and what stands there in the tiny model; modules as stored.
+
+    Where no BatchNorm alone reads the block's answer, or the layer keeps its bias itself, the norms are None.
+    """
 
     name: str
-    block: Expanded
-    giant_norm: nn.BatchNorm2d
-    layer: nn.Conv2d
-    tiny_norm: nn.BatchNorm2d
+    block: Block
+    giant_norm: nn.Module | None
+    layer: Layer
+    tiny_norm: nn.Module | None
+
+    @property
+    def norm_name(self) -> str:
+        """Path of the BatchNorm in both models, relative to the giant that was expanded."""
+        return self.name.removesuffix(self.block.site.layer) + (self.block.site.norm or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +67,7 @@ def verify_merge(giant: nn.Module, tiny: nn.Module, inputs: Tensor) -> Equivalen
     Raises:
         InputError: `tiny` is not of the architecture that `giant` contracts to.
     """
-    giant, tiny = copy.deepcopy(giant).eval(), copy.deepcopy(tiny).eval()
+    giant, tiny = copy.deepcopy(unwrapped(giant)).eval(), copy.deepcopy(unwrapped(tiny)).eval()
     # a new layer draws random weights before it gets its own: the caller's random state stays
     with torch.no_grad(), full_precision(), torch.random.fork_rng(devices=[]):
         sites = _sites(giant, tiny)
@@ -95,22 +106,7 @@ def full_precision() -> Iterator[None]:
 
 
 def _sites(giant: nn.Module, tiny: nn.Module) -> list[_Site]:
-    found = []
-    for name, block in expanded_blocks(giant):
-        try:
-            parts = (giant.get_submodule(block.norm), tiny.get_submodule(name), tiny.get_submodule(block.norm))
-        except AttributeError as error:
-            raise InputError(f"the contracted model has no {name}: it is of another architecture ({error})") from error
-        giant_norm, layer, tiny_norm = parts
-        if not (
-            isinstance(giant_norm, nn.BatchNorm2d)
-            and isinstance(layer, nn.Conv2d)
-            and isinstance(tiny_norm, nn.BatchNorm2d)
-        ):
-            raise InputError(f"the contracted model's {name} is a {type(layer).__name__}; was the giant contracted?")
-        if ConvSpec.of(layer) != block.replaced:
-            raise InputError(f"the contracted model's {name} is {layer}, not {block.replaced}: another architecture")
-        found.append(_Site(name, block, giant_norm, layer, tiny_norm))
+    found = [_site(name, block, giant, tiny) for name, block in expanded_blocks(giant)]
     if not found:
         raise InputError("the reference has no expanded block; give the giant first and the contracted model second")
     wanted, given = (_shapes_outside(model, found) for model in (giant, tiny))
@@ -123,19 +119,33 @@ def _sites(giant: nn.Module, tiny: nn.Module) -> list[_Site]:
     return found
 
 
+def _site(name: str, block: Block, giant: nn.Module, tiny: nn.Module) -> _Site:
+    norm = name.removesuffix(block.site.layer) + block.site.norm if block.site.norm else None
+    try:
+        layer = tiny.get_submodule(name)
+        norms = (giant.get_submodule(norm), tiny.get_submodule(norm)) if norm else (None, None)
+    except AttributeError as error:
+        raise InputError(f"the contracted model has no {name}: it is of another architecture ({error})") from error
+    if not is_known(layer) or not all(is_norm(n) for n in norms if n is not None):
+        raise InputError(f"the contracted model's {name} is a {type(layer).__name__}; was the giant contracted?")
+    if not block.replaced.fits(layer):
+        wanted = block.replaced.layer
+        raise InputError(f"the contracted model's {name} is {layer}, not {wanted}: another architecture")
+    return _Site(name, block, norms[0], layer, norms[1])  # type: ignore[arg-type]
+
+
 def _shapes_outside(model: nn.Module, sites: list[_Site]) -> dict[str, tuple[int, ...]]:
     inside = tuple(f"{site.name}." for site in sites)
     return {name: tuple(v.shape) for name, v in model.state_dict().items() if not name.startswith(inside)}
 
 
-def _double(block: Expanded) -> nn.Sequential:
+def _double(block: Block) -> nn.Module:
     return copy.deepcopy(block.chain).double()
 
 
 def _probe(site: _Site) -> _Probed:
-    spec = site.block.replaced
-    weight, bias = probing.kernel_of(_double(site.block), spec)
-    weight_bound, bias_bound = probing.kernel_of(probing.absolute(site.block.chain), spec)
+    weight, bias = probing.kernel_of(_double(site.block), site.block.replaced)
+    weight_bound, bias_bound = probing.kernel_of(probing.absolute(site.block.chain), site.block.replaced)
     return _Probed(weight, bias, weight_bound, bias_bound)
 
 
@@ -150,24 +160,30 @@ def _affine(sites: list[_Site]) -> Check:
 def _structure(sites: list[_Site], probed: list[_Probed]) -> Check:
     errors = {}
     for site, p in zip(sites, probed, strict=True):
-        spec = site.block.replaced
-        layer = probing.layer_of(p.weight, p.bias, spec)
-        errors[site.name] = probing.structure_error(_double(site.block), layer, spec)
+        errors[site.name] = probing.structure_error(_double(site.block), _ideal(site, p), site.block.replaced)
     worst = max(errors, key=errors.__getitem__)
     detail = f"every border class and stride phase; worst at {worst}"
     return at_most("sites are one convolution each", errors[worst], ALGEBRA_LIMIT, "relative", detail)
+
+
+def _ideal(site: _Site, p: _Probed) -> nn.Module:
+    """Return the layer replaced, in float64, with the probed weight and bias, wherever its class would keep a bias."""
+    layer = site.block.replaced.build(p.weight, None, p.weight)
+    layer.bias = nn.Parameter(p.bias.clone(), requires_grad=False)
+    return layer
 
 
 def _algebra(giant: nn.Module, tiny: nn.Module, sites: list[_Site], probed: list[_Probed], inputs: Tensor) -> Check:
     """Compare the giant in float64 with the tiny architecture that holds the probed maps, end to end."""
     exact = copy.deepcopy(tiny).double()
     for site, p in zip(sites, probed, strict=True):
-        layer = probing.layer_of(p.weight, p.bias, site.block.replaced)
-        mean = site.giant_norm.get_buffer("running_mean").double()
-        if site.layer.bias is None:  # the bias sits in the BatchNorm: it must be the one that reads this layer
-            layer.bias, mean = None, mean - p.bias
+        layer = _ideal(site, p)
+        if site.giant_norm is not None:
+            mean = site.giant_norm.get_buffer("running_mean").double()
+            if site.layer.bias is None:  # the bias sits in the BatchNorm: it must be the one that reads this layer
+                layer.bias, mean = None, mean - p.bias
+            exact.get_submodule(site.norm_name).get_buffer("running_mean").copy_(mean)
         exact.set_submodule(site.name, layer)
-        exact.get_submodule(site.block.norm).get_buffer("running_mean").copy_(mean)
     wanted = copy.deepcopy(giant).double()(inputs.double())
     error = _relative_error(exact(inputs.double()), wanted)
     return at_most("algebra in float64", error, ALGEBRA_LIMIT, "max|Δ|/max|y|", f"{len(inputs)} inputs, end to end")
@@ -181,26 +197,26 @@ def _stored(sites: list[_Site], probed: list[_Probed]) -> Iterator[Check]:
     """Each stored number is the float64 one rounded once: |w - w64| <= u |w64| + 64 2^-53 |A3||a2||A1|."""
     excess: dict[str, float] = {}
     for site, p in zip(sites, probed, strict=True):
-        rounding = unit_roundoff(site.layer.weight)
-        excess[f"{site.name}.weight"] = _excess(_dense(site.layer), p.weight, p.weight_bound, rounding)
-        mean = site.giant_norm.get_buffer("running_mean").double()
-        if site.layer.bias is not None:
-            excess[f"{site.name}.bias"] = _excess(site.layer.bias, p.bias, p.bias_bound, rounding)
-            mean_bound = mean.abs()
-        else:
-            mean, mean_bound = mean - p.bias, mean.abs() + p.bias_bound
-        stored_mean = site.tiny_norm.get_buffer("running_mean")
-        excess[f"{site.block.norm}.running_mean"] = _excess(stored_mean, mean, mean_bound, rounding)
+        excess |= _stored_of(site, p)
     worst = max(excess, key=excess.__getitem__)
     detail = f"{len(excess)} tensors, each number within its rounding; worst at {worst}"
     yield at_most("stored numbers", excess[worst], 1.0, "of the allowed rounding", detail)
 
 
-def _dense(layer: nn.Conv2d) -> Tensor:
-    """Return the weight as a dense kernel in float64; a grouped one by probing, like the block."""
-    if layer.groups == 1:
-        return layer.weight.double()
-    return probing.kernel_of(copy.deepcopy(layer).double(), ConvSpec.of(layer))[0]
+def _stored_of(site: _Site, p: _Probed) -> dict[str, float]:
+    rounding = unit_roundoff(site.layer.weight)
+    excess = {f"{site.name}.weight": _excess(site.layer.weight, p.weight, p.weight_bound, rounding)}
+    handed_over = site.layer.bias is None
+    if not handed_over:
+        excess[f"{site.name}.bias"] = _excess(site.layer.bias, p.bias, p.bias_bound, rounding)
+    if site.giant_norm is not None and site.tiny_norm is not None:
+        mean = site.giant_norm.get_buffer("running_mean").double()
+        wanted, bound = (mean - p.bias, mean.abs() + p.bias_bound) if handed_over else (mean, mean.abs())
+        stored = site.tiny_norm.get_buffer("running_mean")
+        excess[f"{site.norm_name}.running_mean"] = _excess(stored, wanted, bound, rounding)
+    elif handed_over:  # neither can hold a bias: it must be nothing
+        excess[f"{site.name}, a bias with no place"] = _excess(torch.zeros_like(p.bias), p.bias, p.bias_bound, 0.0)
+    return excess
 
 
 def unit_roundoff(stored: Tensor) -> float:
@@ -217,7 +233,7 @@ def _excess(stored: Tensor, exact: Tensor, bound: Tensor, rounding: float) -> fl
 def _untouched(giant: nn.Module, tiny: nn.Module, sites: list[_Site]) -> Check:
     """Every tensor outside the merge is the giant's, bit for bit."""
     merged = {f"{s.name}.{key}" for s in sites for key in ("weight", "bias")}
-    merged |= {f"{s.block.norm}.running_mean" for s in sites}
+    merged |= {f"{s.norm_name}.running_mean" for s in sites if s.giant_norm is not None}
     before, after = giant.state_dict(), tiny.state_dict()
     names = after.keys() - merged
     differing = sorted(n for n in names if n not in before or not torch.equal(before[n], after[n]))
@@ -231,9 +247,9 @@ def _float32(giant: nn.Module, sites: list[_Site], inputs: Tensor) -> Check:
     ratios: dict[str, tuple[float, float]] = {}
     for site in sites:
         x = fed[site.name]
-        wanted = site.giant_norm(site.block(x))
-        difference = (site.tiny_norm(site.layer(x)) - wanted).abs().double()
-        bound = probing.absolute_norm(site.giant_norm)(probing.absolute(site.block.chain)(x.abs().double()))
+        difference = (_behind(site.tiny_norm, site.layer(x)) - _behind(site.giant_norm, site.block(x))).abs().double()
+        bound = probing.absolute(site.block.chain)(x.abs().double())
+        bound = bound if site.giant_norm is None else probing.absolute(site.giant_norm)(bound)
         rounding = unit_roundoff(site.layer.weight) * bound + torch.finfo(torch.float64).tiny
         ratio = probing.worst([(difference / rounding).max().item()])
         ratios[site.name] = (ratio, float(_accumulations(site)))
@@ -243,11 +259,17 @@ def _float32(giant: nn.Module, sites: list[_Site], inputs: Tensor) -> Check:
     return at_most(f"behaviour in {_type(sites[0].layer)}", ratio, limit, "u·B", detail)
 
 
+def _behind(norm: nn.Module | None, y: Tensor) -> Tensor:
+    return y if norm is None else normalized(norm, y)
+
+
 def _accumulations(site: _Site) -> int:
     """Return n of gamma(n): the additions and roundings behind one output of the block and one of the layer."""
-    convs = [layer for layer in (*site.block.chain, site.layer) if isinstance(layer, nn.Conv2d)]
-    others = 4 * (len(site.block.chain) - len(convs) + 1 + 2)
-    return sum(conv.weight[0].numel() + 2 for conv in convs) + others
+    parts = [*site.block.chain.modules(), site.layer]
+    layers = [part for part in parts if is_known(part)]
+    norms = 2 + sum(is_norm(part) for part in parts)
+    others = 4 * (norms + sum(isinstance(part, SlopedActivation | Branches) for part in parts) + 1)
+    return sum(layer.get_parameter("weight")[0].numel() + 2 for layer in layers) + others
 
 
 def _captured(giant: nn.Module, sites: list[_Site], inputs: Tensor) -> dict[str, Tensor]:

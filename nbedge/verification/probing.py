@@ -1,94 +1,103 @@
 """What a block computes, found by running it: is it affine, and which convolution is it, for every input?"""
 
+import copy
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
-from nbedge.blocks import ConvSpec, SlopedActivation
+from nbedge.blocks import Block, Template
+from nbedge.layers import Branches, Geometry, Padding, channels, is_known, is_norm
+from nbedge.slopes import SlopedActivation, slopes_of
 
 Map = Callable[[Tensor], Tensor]
 SCALES = (1e-3, 1.0, 1e3)
 #: value of the pixel that a weight is read with: a bias 10^4 times the weight then costs it no digits
 BRIGHT = 2.0**20
+#: numbers that are held at once while pixels are tried, 1 GB in float64
+HELD = 2**27
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A small picture that holds every border class and stride phase of a convolution.
+    """A small input that holds every border class and stride phase of a convolution.
 
     Attributes:
-        size: height and width in pixels.
-        at: output row and column whose inputs all lie inside.
+        size: of each spatial dimension in pixels.
+        at: output position whose inputs all lie inside.
     """
 
-    size: int
-    at: int
+    size: tuple[int, ...]
+    at: tuple[int, ...]
 
     @classmethod
-    def of(cls, spec: ConvSpec) -> "Grid":
-        """Return the grid of `spec`, whose kernel, stride and padding are square."""
-        reach = spec.dilation[0] * (spec.kernel_size[0] - 1) + 1
-        at = -(-padding_of(spec) // spec.stride[0]) + 1
-        return cls((at + 1) * spec.stride[0] + reach, at)
+    def all_of(cls, geometry: Geometry) -> "list[Grid]":
+        """Return the grids of a geometry: one, or one a stride phase where the padding depends on the size."""
+        reach = [d * (k - 1) + 1 for k, d in zip(geometry.kernel, geometry.dilation, strict=True)]
+        depends = isinstance(geometry.padding, str)
+        pads = reach if depends else [first for first, _ in geometry.padding]  # type: ignore[misc]
+        at = tuple(-(-pad // stride) + 1 for pad, stride in zip(pads, geometry.stride, strict=True))
+        smallest = [(a + 1) * s + r for a, s, r in zip(at, geometry.stride, reach, strict=True)]
+        phases = max(geometry.stride, default=1) if depends else 1
+        return [cls(tuple(size + phase for size in smallest), at) for phase in range(phases)]
+
+    def reads(self, geometry: Geometry, tap: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the input position that the place `tap` of the kernel reads for the output at `at`."""
+        before = geometry.before(self.size)
+        each = zip(self.at, geometry.stride, before, geometry.dilation, tap, strict=True)
+        return tuple(a * s - b + d * t for a, s, b, d, t in each)
 
 
-def padding_of(spec: ConvSpec) -> int:
-    """Return the padding in pixels on the top and left."""
-    if isinstance(spec.padding, str):
-        return 0 if spec.padding == "valid" else spec.dilation[0] * (spec.kernel_size[0] - 1) // 2
-    return spec.padding[0]
+def kernel_of(block: Map, template: Template) -> tuple[Tensor, Tensor]:
+    """Read weight (o, i / groups, *kernel) and bias (o,) of an affine map off its answers to zero and single pixels.
 
-
-def kernel_of(block: Map, spec: ConvSpec) -> tuple[Tensor, Tensor]:
-    """Read weight (o, i, kh, kw) and bias (o,) of an affine map off its answers to zero and to single pixels.
-
-    `block` takes and gives float64 (n, c, h, w). The result describes it only if `structure_error` is small.
+    `block` takes and gives float64 (n, c, *size). The result describes it only if `structure_error` is small.
     """
-    grid, pad, step = Grid.of(spec), padding_of(spec), spec.stride[0]
-    zero = torch.zeros(1, spec.in_channels, grid.size, grid.size, dtype=torch.float64)
-    bias = block(zero)[0, :, grid.at, grid.at]
-    weight = torch.empty(spec.out_channels, spec.in_channels, *spec.kernel_size, dtype=torch.float64)
-    for row in range(spec.kernel_size[0]):
-        for column in range(spec.kernel_size[1]):
-            y, x = (grid.at * step - pad + spec.dilation[0] * k for k in (row, column))
-            answers = block(BRIGHT * _pixels(spec.in_channels, grid.size, y, x))
-            weight[:, :, row, column] = (answers[:, :, grid.at, grid.at] - bias).T / BRIGHT
+    geometry, (inputs, outputs, groups) = template.geometry, channels(template.layer)
+    grid, each = Grid.all_of(geometry)[0], inputs // groups
+    zero = torch.zeros(1, inputs, *grid.size, dtype=torch.float64)
+    here = (slice(None), slice(None), *grid.at)
+    bias = block(zero)[here][0]
+    weight = torch.empty(outputs, each, *geometry.kernel, dtype=torch.float64)
+    lit = torch.eye(each, dtype=torch.float64).repeat(1, groups)  # picture i lights input i of every group
+    for tap in itertools.product(*(range(size) for size in geometry.kernel)):
+        pixels = _pixels(lit, grid, grid.reads(geometry, tap))
+        answers = torch.cat([block(BRIGHT * part)[here] for part in pixels])
+        weight[(slice(None), slice(None), *tap)] = (answers - bias).T / BRIGHT
     return weight, bias
 
 
-def _pixels(channels: int, size: int, y: int, x: int) -> Tensor:
-    """Return `channels` pictures, each with a single 1: in its own channel, at (y, x)."""
-    pictures = torch.zeros(channels, channels, size, size, dtype=torch.float64)
-    pictures[torch.arange(channels), torch.arange(channels), y, x] = 1
-    return pictures
+def _pixels(lit: Tensor, grid: Grid, place: tuple[int, ...]) -> Iterator[Tensor]:
+    """Yield pictures (n, c, *size) whose only pixel that is not 0 is the one at `place`, of values `lit` (n, c)."""
+    for part in lit.split(max(1, HELD // (lit.shape[1] * math.prod(grid.size) * 64))):
+        pictures = torch.zeros(*part.shape, *grid.size, dtype=torch.float64)
+        pictures[(slice(None), slice(None), *place)] = part
+        yield pictures
 
 
-def layer_of(weight: Tensor, bias: Tensor, spec: ConvSpec) -> nn.Conv2d:
-    """Return the dense float64 convolution with this weight and bias and the geometry of `spec`."""
-    layer = nn.Conv2d(
-        spec.in_channels, spec.out_channels, spec.kernel_size, spec.stride, spec.padding,  # type: ignore[arg-type]
-        spec.dilation, padding_mode=spec.padding_mode, dtype=torch.float64,  # type: ignore[arg-type]
-    )  # fmt: skip
-    layer.weight.copy_(weight)
-    if layer.bias is not None:
-        layer.bias.copy_(bias)
-    return layer
+def structure_error(block: Map, layer: Map, template: Template) -> float:
+    """Return max|block - layer| / max|layer| over zero and every single pixel of the grids.
 
-
-def structure_error(block: Map, layer: Map, spec: ConvSpec) -> float:
-    """Return max|block - layer| / max|layer| over zero and every single pixel of the grid.
-
-    Two affine maps that agree there agree for every input of that size, and the grid holds all that a larger
-    picture adds.
+    Two affine maps that agree there agree for every input of that size, and the grids hold all that a larger
+    picture adds. Pixels of different groups are lit together, each with a brightness of its own: a leak from one group
+    into another would have to cancel among random numbers.
     """
+    inputs, _, groups = channels(template.layer)
+    generator = torch.Generator().manual_seed(0)
+    lit = torch.eye(inputs // groups, dtype=torch.float64).repeat(1, groups)
+    lit = lit * (0.5 + torch.rand(inputs, generator=generator, dtype=torch.float64))
     errors, sizes = [], []
-    for pictures in _every_pixel(spec.in_channels, Grid.of(spec).size):
-        wanted = layer(pictures)
-        errors.append((block(pictures) - wanted).abs().max().item())
-        sizes.append(wanted.abs().max().item())
+    for grid in Grid.all_of(template.geometry):
+        dark = torch.zeros(1, inputs, *grid.size, dtype=torch.float64)
+        places = itertools.product(*(range(size) for size in grid.size))
+        for pictures in itertools.chain([dark], *(_pixels(lit, grid, place) for place in places)):
+            wanted = layer(pictures)
+            errors.append((block(pictures) - wanted).abs().max().item())
+            sizes.append(wanted.abs().max().item())
     return relative(worst(errors), worst(sizes))
 
 
@@ -102,18 +111,11 @@ def relative(error: float, size: float) -> float:
     return error / size if size else error
 
 
-def _every_pixel(channels: int, size: int) -> Iterator[Tensor]:
-    yield torch.zeros(1, channels, size, size, dtype=torch.float64)
-    for y in range(size):
-        for x in range(size):
-            yield _pixels(channels, size, y, x)
-
-
-def affinity_error(block: Map, spec: ConvSpec) -> float:
+def affinity_error(block: Map, template: Template) -> float:
     """Return how far f(a + s b) - f(0) is from (f(a) - f(0)) + s (f(b) - f(0)), relative, at s = +-1e-3, +-1, +-1e3."""
-    size = Grid.of(spec).size
+    size = Grid.all_of(template.geometry)[0].size
     generator = torch.Generator().manual_seed(0)
-    a, b = torch.randn(2, 4, spec.in_channels, size, size, generator=generator, dtype=torch.float64)
+    a, b = torch.randn(2, 4, channels(template.layer)[0], *size, generator=generator, dtype=torch.float64)
     zero = block(torch.zeros_like(a))
     errors = []
     for scale in (sign * s for s in SCALES for sign in (1, -1)):
@@ -123,52 +125,66 @@ def affinity_error(block: Map, spec: ConvSpec) -> float:
     return worst(errors)
 
 
-def unmergeable(chain: nn.Sequential) -> list[str]:
-    """Return, for each layer that is no fixed affine map in its present state, its name and what is wrong."""
+#: containers, and modules that change nothing or only pad
+_NEUTRAL = (nn.Sequential, Branches, Padding, nn.Identity, Block)
+
+
+def unmergeable(chain: nn.Module) -> list[str]:
+    """Return, for each part that is no fixed affine map in its present state, its name and what is wrong."""
     found = []
-    for name, layer in chain.named_children():
-        if isinstance(layer, SlopedActivation):
-            if layer.slope.item() != 1.0:
-                found.append(f"{name} has slope {layer.slope.item():g}")
-        elif isinstance(layer, nn.BatchNorm2d):
-            if layer.training or layer.running_mean is None:
+    slopes = slopes_of(chain)
+    inside_slopes = tuple(f"{name}." for name in slopes)
+    for name, part in chain.named_modules():
+        if isinstance(part, SlopedActivation):
+            if slopes[name] != 1.0:
+                found.append(f"{name} has slope {slopes[name]:g}")
+        elif is_norm(part):
+            if part.training or part.running_mean is None:
                 found.append(f"{name} normalises with the statistics of the batch")
-        elif not isinstance(layer, nn.Conv2d):
-            found.append(f"{name} is a {type(layer).__name__}")
+        elif isinstance(part, _DropoutNd):
+            if part.training and part.p:
+                found.append(f"{name} drops at random")
+        elif not (is_known(part) or isinstance(part, _NEUTRAL) or name.startswith(inside_slopes)):
+            found.append(f"{name} is a {type(part).__name__}")
     return found
 
 
-def absolute(chain: nn.Sequential) -> nn.Sequential:
-    """Return the running bound of a chain, |A3| (|a2| (|A1| |x| + |b1|) + |b2|) + |b3|, as float64 modules.
+class _AbsoluteNorm(nn.Module):
+    """x -> |s| x + |beta| + |mean s|, in float64: the running bound of a BatchNorm."""
 
-    Rounding errors of the chain are at most a small multiple of u times this (Higham, Accuracy and Stability, 3.1).
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        mean, variance = (norm.get_buffer(name).double() for name in ("running_mean", "running_var"))
+        gamma, beta = (getattr(norm, name) for name in ("weight", "bias"))
+        self.scale = 1 / torch.sqrt(variance + norm.eps)  # type: ignore[operator]
+        if gamma is not None:
+            self.scale = (gamma.double() * self.scale).abs()
+        self.shift = (mean * self.scale).abs()
+        if beta is not None:
+            self.shift = self.shift + beta.double().abs()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, *size) -> the same shape."""
+        shape = (1, -1, *(1,) * (x.ndim - 2))
+        return x * self.scale.reshape(shape) + self.shift.reshape(shape)
+
+
+def absolute(module: nn.Module) -> nn.Module:
+    """Return the running bound of a block, |A3| (|a2| (|A1| |x| + |b1|) + |b2|) + |b3|, as float64 modules.
+
+    Rounding errors of the block are at most a small multiple of u times this (Higham, Accuracy and Stability, 3.1).
     """
-    layers: list[nn.Module] = []
-    for layer in chain:
-        if isinstance(layer, nn.Conv2d):
-            layers.append(_absolute_conv(layer))
-        elif isinstance(layer, nn.BatchNorm2d):
-            layers.append(absolute_norm(layer))
-    return nn.Sequential(*layers)
-
-
-def _absolute_conv(conv: nn.Conv2d) -> nn.Conv2d:
-    bound = ConvSpec.of(conv).build(conv.weight.double())
-    bound.weight.copy_(conv.weight.abs())
-    if bound.bias is not None and conv.bias is not None:
-        bound.bias.copy_(conv.bias.abs())
-    return bound
-
-
-def absolute_norm(norm: nn.BatchNorm2d) -> nn.Conv2d:
-    """Return x -> |s| x + |beta| + |mean s| as a 1x1 depthwise convolution in float64."""
-    channels = norm.num_features
-    mean, var = norm.get_buffer("running_mean").double(), norm.get_buffer("running_var").double()
-    gamma = torch.ones_like(mean) if norm.weight is None else norm.weight.double()
-    beta = torch.zeros_like(mean) if norm.bias is None else norm.bias.double()
-    scale = gamma / torch.sqrt(var + norm.eps)
-    bound = nn.Conv2d(channels, channels, 1, groups=channels, dtype=torch.float64)
-    bound.weight.copy_(scale.abs()[:, None, None, None])
-    if bound.bias is not None:
-        bound.bias.copy_(beta.abs() + (mean * scale).abs())
+    if isinstance(module, SlopedActivation | nn.Dropout):
+        return nn.Identity()
+    if is_norm(module):
+        return _AbsoluteNorm(module)
+    if isinstance(module, Block):
+        return absolute(module.chain)
+    if isinstance(module, nn.Sequential):
+        return nn.Sequential(*(absolute(part) for part in module))
+    if isinstance(module, Branches):
+        return Branches({name: absolute(part) for name, part in module.items()})
+    bound = copy.deepcopy(module).double()
+    for parameter in bound.parameters():
+        parameter.data = parameter.data.abs()
     return bound

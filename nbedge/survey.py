@@ -1,0 +1,225 @@
+"""survey(): every layer of a model, as a site or with the reason why it is none, found by running the model once."""
+
+import copy
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
+
+from nbedge.blocks import refusal
+from nbedge.layers import Geometry, Layer, dims, is_known, is_norm
+from nbedge.plan import Refusal, Site
+from nbedge.tracing import WEIGHTED, Call, Trace, trace
+
+#: classes and functions -> the activation that an inserted block takes over
+_ACTIVATIONS = {
+    "relu": "relu", "relu_": "relu", "relu6": "relu6", "hardtanh": "relu6", "hardtanh_": "relu6",
+    "hardswish": "hardswish", "hardswishme": "hardswish", "silu": "silu", "silu_": "silu", "swish": "silu",
+    "swishme": "silu", "gelu": "gelu", "gelutanh": "gelu",
+}  # fmt: skip
+#: what may stand between a site and the layer it feeds without mixing channels
+_TRANSPARENT = {*_ACTIVATIONS, "identity", "dropout", "zeropad2d", "pad", "blurpool2d"}
+#: layers that are looked at; those of the second kind are never known, and so refused by their class
+_LAYERS = (*WEIGHTED, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Bilinear)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a site is wanted to be; a layer that cannot become it is refused.
+
+    Attributes:
+        block: kind of block, see `nbedge.plan.BLOCKS`; None chooses for each layer: the inverted residual, for a fully
+            connected one the basic block.
+        ratio: hidden channels per input channel.
+        start: see `nbedge.plan.STARTS`.
+        shortcut: an identity around the block.
+    """
+
+    block: str | None = None
+    ratio: float = 6
+    start: str = "random"
+    shortcut: bool = False
+
+    def site(self, layer: nn.Module, name: str, norm: str | None, activation: str) -> Site:
+        """Return the site that `layer` would be."""
+        block = self.block or ("basic" if isinstance(layer, nn.Linear) else "inverted_residual")
+        return Site(name, norm, activation, block, self.ratio, self.start, self.shortcut)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A layer that can be expanded.
+
+    Attributes:
+        site: what it would become.
+        kind: pointwise, spatial, depthwise, grouped or linear.
+        macs: multiply-accumulates of the layer for one input.
+        input_shape: (n, c, *size) of what it reads.
+        feeds_depthwise: it is the first layer of an inverted residual.
+    """
+
+    site: Site
+    kind: str
+    macs: int
+    input_shape: tuple[int, ...]
+    feeds_depthwise: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Every convolution and fully connected layer: `candidates` in the order in which they run, `refused` with reasons.
+
+    `uninitialized` names the lazy layers, which have no shape yet: with one of them no plan can be made.
+    """
+
+    candidates: tuple[Candidate, ...]
+    refused: tuple[Refusal, ...]
+    uninitialized: tuple[str, ...] = ()
+
+
+def survey(model: nn.Module, example_input: Tensor, wish: Wish | None = None) -> Survey:
+    """Look at every layer of `model` in one forward pass on `example_input`; the model is left as it is."""
+    lazy = {name for name, module in model.named_modules() if _is_lazy(module)}
+    if lazy:  # a forward pass would give the user's own layers their shapes
+        model = copy.deepcopy(model)
+    look = _Look.at(model, example_input, wish or Wish())
+    candidates, refused = [], []
+    for name, layer in model.named_modules():
+        if isinstance(layer, _LAYERS):
+            found = _LAZY if name in lazy else look.judge(layer, name)
+            candidates.append(found) if isinstance(found, Candidate) else refused.append(Refusal(name, found))
+    return Survey(tuple(sorted(candidates, key=look.order)), tuple(refused), tuple(sorted(lazy)))
+
+
+_LAZY = "it has no weights yet (a lazy layer); run the model once on an input before proposing"
+
+
+def _is_lazy(module: nn.Module) -> bool:
+    return any(isinstance(p, UninitializedTensorMixin) for p in module.parameters(recurse=False))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """One forward pass, and what is asked of it again and again."""
+
+    record: Trace
+    names: dict[nn.Module, str]
+    owners: Counter[int]
+    usual: str
+    wish: Wish
+
+    @classmethod
+    def at(cls, model: nn.Module, example_input: Tensor, wish: Wish) -> "_Look":
+        record = trace(model, example_input)
+        names = {module: name for name, module in model.named_modules()}
+        owners = Counter(id(p) for module in names for p in module.parameters(recurse=False))
+        seen = Counter(_ACTIVATIONS[word] for call in record.calls if (word := _word(call)) in _ACTIVATIONS)
+        return cls(record, names, owners, seen.most_common(1)[0][0] if seen else "relu", wish)
+
+    def order(self, candidate: Candidate) -> int:
+        """Return when the layer runs."""
+        return next(i for i, c in enumerate(self.record.calls) if c.module and c.name == candidate.site.layer)
+
+    def judge(self, layer: nn.Module, name: str) -> Candidate | str:
+        """Return the candidate that `layer` is, or why it is none."""
+        calls = self.record.of(layer)
+        why = _unfit(layer) or self._unfit_use(layer, calls)
+        if why:
+            return why
+        assert isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        norm_call = self._norm_call(calls[0])
+        norm = None if norm_call is None else self.names[norm_call.module]  # type: ignore[index]
+        following, activation = self._next_layer(norm_call or calls[0])
+        site = self.wish.site(layer, name, norm, activation)
+        why = _unfit_input(site, layer, calls[0]) or refusal(layer, site, norm is not None or layer.bias is not None)
+        if why:
+            return why
+        return Candidate(site, _kind(layer), _macs(layer, calls[0]), calls[0].input_shape, _is_depthwise(following))
+
+    def _unfit_use(self, layer: nn.Module, calls: list[Call]) -> str | None:
+        weight = layer.get_parameter("weight")
+        reader = self.record.readers.get(id(weight))
+        if not calls:
+            read = f"; a function ({reader}) reads its weight" if reader else ""
+            return f"the forward pass does not call it{read}"
+        if len(calls) > 1:
+            return f"it is shared: the forward pass calls it {len(calls)} times"
+        if reader:
+            return f"a function ({reader}) reads its weight too"
+        if self.owners[id(weight)] > 1:
+            return "its weight is shared with another module"
+        return None
+
+    def _norm_call(self, call: Call) -> Call | None:
+        """Return the BatchNorm with running statistics that alone reads the output of `call`, and is used once."""
+        step = self._only_consumer(call)
+        norm = step.module if step else None
+        if step is None or norm is None or not is_norm(norm) or norm.running_mean is None:
+            return None
+        return step if len(self.record.of(norm)) == 1 else None
+
+    def _only_consumer(self, call: Call) -> Call | None:
+        readers = self.record.consumers(call.outputs[0])
+        return readers[0] if len(readers) == 1 and call.outputs[0] not in self.record.returned else None
+
+    def _next_layer(self, call: Call) -> tuple[nn.Module | None, str]:
+        """Follow the only consumers over activations to the next layer; return it and the activation passed."""
+        activation = _inner_activation(call.module) or self.usual
+        step = self._only_consumer(call)
+        while step is not None and _word(step) in _TRANSPARENT:
+            activation = _ACTIVATIONS.get(_word(step), activation)
+            step = self._only_consumer(step)
+        return (step.module if step else None), activation
+
+
+def _word(call: Call) -> str:
+    return type(call.module).__name__.lower() if call.module is not None else call.name
+
+
+def _inner_activation(norm: nn.Module | None) -> str | None:
+    """Return the activation inside a BatchNorm that has one."""
+    inside = dict(norm.named_children()).get("act") if norm is not None and is_norm(norm) else None
+    return _ACTIVATIONS.get(type(inside).__name__.lower())
+
+
+def _unfit(layer: nn.Module) -> str | None:
+    """Return what a layer itself has against being expanded."""
+    if "weight" not in layer._parameters:
+        return "its weight is computed by a parametrization, such as weight norm"
+    if not is_known(layer):
+        return f"it is a {type(layer).__name__}, whose forward may do anything"
+    weight = layer.get_parameter("weight")
+    if type(weight.data) is not Tensor or not weight.is_floating_point():
+        return f"its weight is a {type(weight.data).__name__} of {weight.dtype}: quantized, or of a kind of its own"
+    if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
+        return "it carries hooks, which would be lost"
+    return None
+
+
+def _unfit_input(site: Site, layer: Layer, call: Call) -> str | None:
+    rank = len(call.input_shape)
+    if isinstance(layer, nn.Linear) and rank != 2 and site.block != "linear":
+        return f"its input has {rank} dimensions, and a BatchNorm in between needs 2; the block 'linear' has none"
+    if not isinstance(layer, nn.Linear) and rank != dims(layer) + 2:
+        return "it is called on inputs without a batch dimension"
+    return None
+
+
+def _kind(layer: Layer) -> str:
+    if isinstance(layer, nn.Linear):
+        return "linear"
+    if _is_depthwise(layer):
+        return "depthwise"
+    if layer.groups > 1:
+        return "grouped"
+    return "pointwise" if Geometry.of(layer).is_pointwise else "spatial"
+
+
+def _is_depthwise(layer: nn.Module | None) -> bool:
+    return isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) and layer.groups == layer.in_channels > 1
+
+
+def _macs(layer: Layer, call: Call) -> int:
+    return torch.Size(call.shape).numel() * layer.weight[0].numel() // call.shape[0]
