@@ -8,17 +8,30 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from nbedge import artifact, data, pipeline, recipe
+from nbedge import artifact, data, pipeline, recipe, samples
 from nbedge.checkpoint import load_checkpoint
 from nbedge.evaluation import judge, logits_of_module
+from nbedge.expansion import expand
+from nbedge.proposal import propose
+from nbedge.reference import ModelReference
 from nbedge.runtime import answer_pictures, open_file
+from nbedge.tracing import cost
 from nbedge.verification import integer_checks, verify
 from nbedge.verification.equivalence import Verdict
 
 ROOT = Path(__file__).parents[1] / "sample_models"
 SAMPLES = ("fashion_mnist", "blood_cells")
 SOURCES = {"fashion_mnist": "npz:data.npz", "blood_cells": "folder:data"}
+#: recipe -> parameters and MACs in millions as published, sites, and the giant's MACs over the tiny network's
+IMAGENET = {
+    "mobilenet_v2_tiny_r144": (0.75, 23.5, 16, 2.30),
+    "mcunet": (0.74, 81.8, 17, 2.14),
+    "mobilenet_v2_w035": (1.66, 30.9, 16, 2.20),
+    "mobilenet_v2_w050": (1.95, 50.2, 16, 2.27),
+    "mobilenet_v2_w100": (3.50, 300.8, 16, 2.48),
+}
 
 
 def test_packed_data_stay_small() -> None:
@@ -91,3 +104,51 @@ def test_publish_copies_weights_files_and_verdicts(tmp_path: Path) -> None:
     assert (tmp_path / "contracted.safetensors").read_bytes() == (
         ROOT / "blood_cells" / "contracted.safetensors"
     ).read_bytes()
+
+
+def test_every_imagenet_recipe_is_checked() -> None:
+    assert {path.stem for path in (ROOT / "imagenet").glob("*.toml")} == set(IMAGENET)
+
+
+@pytest.mark.parametrize("name", IMAGENET)
+def test_an_imagenet_network_costs_what_is_published(name: str) -> None:
+    parameters, macs, _, _ = IMAGENET[name]
+    net, x = _network(name)
+    found = cost(net, x)
+    assert net.eval()(x).shape == (1, 1000)
+    assert found.parameters == pytest.approx(parameters * 1e6, rel=0.02)
+    assert found.macs == pytest.approx(macs * 1e6, rel=0.02)
+
+
+@pytest.mark.parametrize("name", IMAGENET)
+def test_an_imagenet_giant_costs_what_the_recipe_says(name: str) -> None:
+    _, _, sites, ratio = IMAGENET[name]
+    given = recipe.read(ROOT / "imagenet" / f"{name}.toml")
+    net, x = _network(name)
+    plan = propose(net, x, ratio=given.plan.ratio, every=given.plan.every)
+    assert len(plan.sites) == -(-sites // given.plan.every)
+    assert f"{ratio:.2f} times the MACs" in (ROOT / "imagenet" / f"{name}.toml").read_text(encoding="utf-8")
+    assert cost(expand(net, plan), x).macs / cost(net, x).macs == pytest.approx(ratio, abs=0.005)
+
+
+def _network(name: str) -> tuple[nn.Module, Tensor]:
+    """Return the network of an ImageNet recipe, and one input of its size."""
+    given = recipe.read(ROOT / "imagenet" / f"{name}.toml")
+    assert given.name == name
+    assert given.model.arguments["resolution"] == given.model.input[1] == given.model.input[2]
+    return ModelReference(given.model.reference, given.model.arguments).build(), torch.zeros(1, *given.model.input)
+
+
+@pytest.mark.parametrize("size", [96, 176])
+@pytest.mark.parametrize("tf_same", [False, True])
+def test_mcunet_halves_the_picture_five_times_or_keeps_four_pixels(size: int, tf_same: bool) -> None:
+    net = samples.mcunet(num_classes=2, resolution=size, tf_same=tf_same).eval()
+    with torch.no_grad():
+        features = net.features(torch.zeros(1, 3, size, size))
+    assert features.shape == (1, 160, 6, 6)
+
+
+def test_the_slurm_script_starts_recipes_that_are_there() -> None:
+    script = ROOT / "imagenet" / "train.sbatch"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    assert '"sample_models/imagenet/$recipe.toml"' in script.read_text(encoding="utf-8")
