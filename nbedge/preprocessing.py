@@ -1,12 +1,33 @@
 """What turns a picture into a network's input: one record for training, calibration and the device."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nbedge.errors import InputError
+
+
+class Images(Protocol):
+    """Pictures (n, h, w, c) uint8: an array, or what decodes them when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The (n, h, w, c)."""
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8]:
+        """The type of a pixel."""
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+
+    def __getitem__(self, rows: slice | NDArray[np.int64], /) -> NDArray[np.uint8]:
+        """Return the pixels of a slice, or of the numbers `rows` (n,)."""
+
+    def take(self, indices: NDArray[np.int64], /, axis: int) -> "Images":
+        """Return the pictures at `indices`; `axis` is 0."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,9 +242,9 @@ def test_a_class_of_three_is_in_each_split(parted: Path) -> None:
     assert min(counts(splits.calibration)) >= 1
 
 
-@pytest.mark.parametrize("spec", ["folder:", "hf:mnist", "pictures", "", ":x"])
+@pytest.mark.parametrize("spec", ["folder:", "hf:", "pictures", "", ":x"])
 def test_an_unknown_kind_is_answered_with_the_known_ones(spec: str) -> None:
-    with pytest.raises(InputError, match="names no data; write folder:PATH, npz:PATH or fashion-mnist:PATH"):
+    with pytest.raises(InputError, match="names no data; write folder:PATH, npz:PATH, fashion-mnist:PATH or hf:NAME"):
         data.load(spec, GREY)
 
 
