@@ -57,10 +57,10 @@ class Preprocessing:
         if min(self.std) <= 0:
             raise InputError(f"std {self.std} must be above 0 in every channel")
 
-    def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def __call__(self, pictures: Images) -> NDArray[np.float32]:
         """Normalise `pictures` (n, h, w, c) into an input (n, c, h, w), contiguous."""
         scale, shift = self.scale_shift()
-        x = pictures.astype(np.float32) * scale + shift
+        x = pictures[:].astype(np.float32) * scale + shift
         return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
 
     def scale_shift(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

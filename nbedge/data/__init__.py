@@ -2,7 +2,7 @@
 
 from nbedge.data.arrays import FASHION_CLASSES
 from nbedge.data.decoding import picture
-from nbedge.data.lazy import Example, LazyImages
+from nbedge.data.lazy import EncodedImages, Example, FolderImages, LazyImages
 from nbedge.data.pictures import Pictures, statistics
 from nbedge.data.records import Source, Splits, fingerprint
 from nbedge.data.splits import anchored, load, read
@@ -10,6 +10,6 @@ from nbedge.data.stream import PictureStream
 from nbedge.preprocessing import Images
 
 __all__ = [
-    "FASHION_CLASSES", "Example", "Images", "LazyImages", "PictureStream", "Pictures", "Source", "Splits", "anchored",
-    "fingerprint", "load", "picture", "read", "statistics",
+    "FASHION_CLASSES", "EncodedImages", "Example", "FolderImages", "Images", "LazyImages", "PictureStream", "Pictures",
+    "Source", "Splits", "anchored", "fingerprint", "load", "picture", "read", "statistics",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from nbedge.data.records import Source, fingerprint
 from nbedge.data.stream import PictureStream, collected, readable
 from nbedge.errors import InputError, needs
 
+LOG = logging.getLogger(__name__)
 VALIDATION, TEST = ("validation", "valid", "val", "dev"), ("test",)
 #: share of a set without any other part that becomes the test, as for folders
 TEST_SHARE = 0.2
@@ -23,7 +24,13 @@ TEST_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A set that is open for streaming: its parts by name, how many rows a part says it has, what identifies it."""
+    """A set that is open for streaming.
+
+    Attributes:
+        parts: by name.
+        rows: how many each has, where the set says it.
+        fingerprint: changes with the pictures.
+    """
 
     parts: Mapping[str, Any]
     rows: Mapping[str, int]
@@ -104,10 +111,9 @@ def _columns(features: Mapping[str, Any], asked: Mapping[str, str], origin: str)
         labels = numbers
     about = f"{origin} has the columns {', '.join(features) or 'of no known type'}"
     return (
-        _one(images, asked.get("image"), f"{about}: of pictures there must be one", "image"),
-        _one(labels or numbers, asked.get("label"), f"{about}: of labels (ClassLabel or whole numbers) there must be one",
-             "label"),
-    )  # fmt: skip
+        _one(images, asked.get("image"), f"{about}; one of pictures (Image) is needed", "image"),
+        _one(labels or numbers, asked.get("label"), f"{about}; one of labels (ClassLabel, int) is needed", "label"),
+    )
 
 
 def _one(found: list[str], asked: str | None, rule: str, key: str) -> str:
@@ -127,7 +133,7 @@ def _stream(
     part = opened.parts["train"]
     names, said = getattr(part.features[columns[1]], "names", None), opened.rows.get("train")
     if names is None or said is None:
-        logging.getLogger(__name__).info("%s does not say how many training pictures it has; counting them", origin)
+        LOG.warning("%s does not say how many training pictures or classes it has; counting them", origin)
         counts = Counter(row[columns[1]] for row in readable(part.select_columns([columns[1]]), origin))
         said = counts.total()
         names = names if names is not None else sorted(number for number in counts if number is not None)

@@ -105,7 +105,7 @@ class PictureStream:
                 yield example
 
     def _buffer(self) -> int:
-        first = next(iter(self.rows), None)
+        first = next(readable(self.rows, self.origin), None)
         return PATHS_BUFFER if first and first[self.columns[0]] and not first[self.columns[0]]["bytes"] else BUFFER
 
     def examples(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Example]:

@@ -5,114 +5,28 @@ how many worker processes pictures are decoded, changes no batch. Streamed pictu
 reads its own part of the stream, so the number of processes is part of what fixes a batch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from nbedge.data import Pictures, PictureStream
 from nbedge.errors import InputError
 from nbedge.preprocessing import Preprocessing
+from nbedge.training.sampling import Draw, EpochSampler, Place, permuted, streamed
 
 AUGMENTATIONS = ("shift", "flip")
 SHIFT = 2  # pixels, on 28x28; larger pictures shift in proportion
 
 
-class Place(NamedTuple):
-    """Which of how many training processes this one is."""
-
-    rank: int
-    world: int
-
-    def rows(self, size: int) -> slice:
-        """Return the rows of a batch of `size` pictures that this process takes.
-
-        Raises:
-            InputError: the processes cannot share `size` equally.
-        """
-        if size % self.world:
-            raise InputError(
-                f"a batch of {size} pictures cannot be shared equally by {self.world} processes; "
-                f"set batch_size to a multiple of {self.world}"
-            )
-        share = size // self.world
-        return slice(self.rank * share, (self.rank + 1) * share)
+Batch = tuple[Tensor, Tensor]
 
 
-def here() -> Place:
-    """Return the place of this process: that of torch.distributed, or the only one."""
-    if distributed.is_available() and distributed.is_initialized():
-        return Place(distributed.get_rank(), distributed.get_world_size())
-    return Place(0, 1)
-
-
-class Draw(NamedTuple):
-    """What one process takes of one batch.
-
-    Attributes:
-        picked: what the pictures' `read` takes: their numbers, or undecoded examples of a stream.
-        rows: where they stand in the batch.
-        size: of the batch, of all processes.
-        seed: of the augmentation of the batch.
-    """
-
-    picked: Any
-    rows: slice
-    size: int
-    seed: int
-
-
-#: (seed of the epoch, size of a batch, place) -> what `read` takes, batch by batch
-Picks = Callable[[int, int, Place], Iterator[Any]]
-
-
-def permuted(count: int, seed: int, size: int, place: Place) -> Iterator[Any]:
-    """Yield the numbers of `count` pictures, each at most once, batch by batch."""
-    order, rows = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).numpy(), place.rows(size)
-    for start in range(0, count - size + 1, size):
-        yield order[start : start + size][rows]
-
-
-def streamed(stream: PictureStream, seed: int, size: int, place: Place) -> Iterator[Any]:
-    """Yield undecoded examples of a stream, batch by batch, without end."""
-    place.rows(size)  # refuses what cannot be shared
-    examples = stream.endless(seed, place.rank, place.world)
-    while True:
-        yield tuple(next(examples) for _ in range(size // place.world))
-
-
-class EpochSampler(Sampler[Draw]):
-    """Draw the batches of an epoch, fixed by (seed, epoch). An incomplete last batch is left out."""
-
-    def __init__(self, picks: Picks, pictures: int, batch_size: int, seed: int, place: Place | None = None) -> None:
-        self._picks, self._pictures, self._size = picks, pictures, min(batch_size, pictures)
-        self._seed, self._epoch, self._place = seed, 0, place
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this before each one, also after a resume."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        """Return the number of batches, the same in every process."""
-        return steps_per_epoch(self._pictures, self._size)
-
-    def __iter__(self) -> Iterator[Draw]:
-        """Yield the draws of the chosen epoch.
-
-        Raises:
-            InputError: the processes cannot share a batch equally, or a stream cannot be read.
-        """
-        place = self._place or here()  # asked for now: processes find each other after the loader is made
-        seed, rows = self._seed * 1_000_003 + self._epoch, place.rows(self._size)
-        for number, picked in zip(range(len(self)), self._picks(seed, self._size, place), strict=False):
-            yield Draw(picked, rows, self._size, seed * 100_003 + number)
-
-
-class Batches(Dataset[tuple[Tensor, Tensor]]):
+class Batches(Dataset[Any]):
     """Pictures; a batch is read, augmented and normalised at once, which tiny networks need."""
 
     def __init__(
@@ -128,13 +42,12 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         """Return the number of pictures."""
         return len(self._pictures)
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
-        """Return (inputs (n, c, h, w) float32 channels last, labels (n,)).
-
-        Raises:
-            InputError: a picture is broken.
-        """
-        images, labels = self._pictures.read(draw.picked)
+    def __getitem__(self, draw: Draw) -> Batch | InputError:
+        """Return (inputs (n, c, h, w) float32 channels last, labels (n,)), or what `Loader` is to raise."""
+        try:
+            images, labels = self._pictures.read(draw.picked)
+        except InputError as error:
+            return error
         x = self._augmented(torch.from_numpy(images).permute(0, 3, 1, 2), draw)  # NCHW, channels last in memory
         x = x.float() * self._scale + self._offset
         return x.contiguous(memory_format=torch.channels_last), torch.from_numpy(labels)
@@ -171,9 +84,19 @@ def moved(x: Tensor, by: int, down: Tensor, right: Tensor) -> Tensor:
     return cut.permute(0, 3, 1, 2)
 
 
-def steps_per_epoch(pictures: int, batch_size: int) -> int:
-    """Return how many batches an epoch has."""
-    return pictures // min(batch_size, pictures)
+class Loader(DataLoader[Batch]):
+    """Raise what went wrong in a worker process as it was raised there, where torch would show its traceback."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Yield batches.
+
+        Raises:
+            InputError: a picture is broken, a stream cannot be read, or processes cannot share a batch equally.
+        """
+        for batch in super().__iter__():
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
 
 
 def batches(
@@ -185,7 +108,7 @@ def batches(
     *,
     workers: int = 0,
     place: Place | None = None,
-) -> DataLoader[tuple[Tensor, Tensor]]:
+) -> DataLoader[Batch]:
     """Return a loader of augmented batches of `pictures`.
 
     Args:
