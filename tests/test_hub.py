@@ -47,7 +47,7 @@ def table(values: range, **columns: Any) -> Any:
     return datasets.Dataset.from_dict({name: content[name] for name in left}, features=datasets.Features(left))
 
 
-def parquet(folder: Path, shards: int = 1, columns: Any = None, **parts: Any) -> str:
+def parquet(folder: Path, shards: Any = 1, columns: Any = None, **parts: Any) -> str:
     folder.mkdir()
     for part, values in parts.items():
         whole = table(values, **(columns or {}))

@@ -95,7 +95,8 @@ class Loader(DataLoader[Batch]):
         """
         for batch in super().__iter__():
             if isinstance(batch, InputError):
-                raise batch
+                # a new one: `batch` would be kept alive by its own traceback, and the workers with it
+                raise InputError(str(batch))
             yield batch
 
 
