@@ -65,6 +65,7 @@ CASES = (
 def inputs_of(case: Case, count: int) -> Tensor:
     """Return `count` training pictures as inputs (count, c, h, w), drawn by a seed."""
     pictures = data.read(case.pictures, case.shape).train
+    assert isinstance(pictures, data.Pictures)
     chosen = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(0))[:count]
     images = pictures.images[chosen.numpy()]
     return torch.from_numpy(nbedge.Preprocessing(case.shape, *data.statistics(images))(images))

@@ -44,6 +44,7 @@ TOO_LONG = {
     "python benchmarks/sample_accuracy.py runs/full-0 runs/full-1 runs/full-2",
     "python benchmarks/step_time.py",
     "python benchmarks/contraction_error.py",
+    "python benchmarks/folder_throughput.py",
 }
 COMMON = {"--json", "--quiet", "--verbose", "--no-color", "--help"}
 OF_A_MODEL = {"--model", "--weights", "--model-args", "--input", "--mean", "--std", "--trust"}

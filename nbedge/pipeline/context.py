@@ -40,7 +40,7 @@ class Context:
     def preprocessing(self) -> Preprocessing:
         """How pictures become inputs; mean and std are measured on the training pictures unless given."""
         section = self.recipe.data
-        mean, std = data.statistics(self.splits.train.images)
+        mean, std = data.statistics(self.splits.train.sample())
         return Preprocessing(self.recipe.model.input, section.mean or mean, section.std or std)
 
     def check(self) -> None:
