@@ -2,7 +2,8 @@
 
 from nbedge.training.batches import batches
 from nbedge.training.callbacks import Epoch
-from nbedge.training.fit import TrainSettings, train
+from nbedge.training.fit import Straightening, train
 from nbedge.training.sampling import Place, steps_per_epoch
+from nbedge.training.settings import TrainSettings
 
-__all__ = ["Epoch", "Place", "TrainSettings", "batches", "steps_per_epoch", "train"]
+__all__ = ["Epoch", "Place", "Straightening", "TrainSettings", "batches", "steps_per_epoch", "train"]
