@@ -11,12 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
 from nbedge import data
 from nbedge.data import Example, Pictures, PictureStream, Splits
 from nbedge.errors import InputError, MissingDependencyError
+from nbedge.preprocessing import Preprocessing
+from nbedge.training import Epoch, TrainSettings, train
 
 datasets = pytest.importorskip("datasets", reason="the extra hf is not installed")
 
@@ -214,6 +218,44 @@ def test_the_measured_sample_is_fixed(tmp_path: Path, monkeypatch: pytest.Monkey
     assert data.statistics(stream.sample()) == data.statistics(stream.sample())
     monkeypatch.setattr("nbedge.data.stream.SAMPLE", 7)
     assert stream.sample().shape == (7, 6, 5, 1)
+
+
+class Net(nn.Module):
+    """A net that survives `steps` training steps."""
+
+    def __init__(self, steps: float = float("inf")) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.classifier = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(48, 3))
+        self.steps = steps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.steps -= self.training
+        if self.steps < 0:
+            raise KeyError("the power is cut")
+        result: torch.Tensor = self.classifier(x)
+        return result
+
+
+@pytest.mark.group("data")
+def test_an_interrupted_training_on_a_stream_resumes_to_the_same_end(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    spec = parquet(tmp_path / "set", 2, train=range(90), validation=range(30), test=range(30))
+
+    def run(model: nn.Module, resume: Path | None = None) -> list[Epoch]:
+        splits = data.load(spec, SHAPE, calibration=10)
+        about = Preprocessing(SHAPE, *data.statistics(stream_of(splits).sample()))
+        settings = TrainSettings(batch_size=16, learning_rate=0.1)
+        return train(model, splits, about, settings, epochs=3, resume=resume)
+
+    undisturbed, resumed = Net(), Net()
+    curve = run(undisturbed)
+    with pytest.raises(KeyError, match="power"):
+        run(Net(steps=7), tmp_path / "state.ckpt")
+    assert run(resumed, tmp_path / "state.ckpt") == curve
+    assert [point.epoch for point in curve] == [1, 2, 3]
+    assert all(torch.equal(a, b) for a, b in zip(undisturbed.parameters(), resumed.parameters(), strict=True))
 
 
 # errors
