@@ -10,6 +10,7 @@ from nbedge.blocks import Expanded, Template, refusal, started
 from nbedge.errors import PlanError
 from nbedge.layers import Layer, channels, is_known, is_norm
 from nbedge.plan import Plan, Site
+from nbedge.tracing import registrations
 
 
 def expand(model: nn.Module, plan: Plan, *, seed: int = 0) -> nn.Module:
@@ -52,6 +53,8 @@ def _layer(giant: nn.Module, site: Site) -> Layer:
             f"site {site.layer} is a {type(layer).__name__}, not a convolution or fully connected layer whose forward "
             "is known; take it out of the plan"
         )
+    if registrations(giant, layer) != 1:
+        raise PlanError(f"site {site.layer} is registered under several names of the model; take it out of the plan")
     return layer  # type: ignore[return-value]
 
 

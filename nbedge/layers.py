@@ -34,7 +34,8 @@ def is_known(module: nn.Module) -> bool:
 
 
 def _pads_like_tf(module: nn.Module) -> bool:
-    return type(module) is Conv2dSame or _qualified(module) in _SAME
+    ours = type(module) is Conv2dSame and not any(module.padding)  # else it pads twice
+    return ours or _qualified(module) in _SAME
 
 
 def is_norm(module: object) -> bool:
@@ -97,6 +98,11 @@ class Geometry:
     def pads(self) -> bool:
         """Whether the input is padded."""
         return _pads(self.padding)
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether as much is padded before as behind, which is all that a layer of torch can do by itself."""
+        return not isinstance(self.padding, str) and all(first == last for first, last in self.padding)
 
     def before(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Return the padding in pixels before each dimension of an input of `size`."""
@@ -166,7 +172,7 @@ def convolution(layer: Layer, inputs: int, outputs: int, groups: int, bias: bool
     options: dict[str, Any] = {"bias": bias, "device": layer.weight.device, "dtype": layer.weight.dtype}
     if isinstance(layer, nn.Linear):
         return nn.Linear(inputs, outputs, **options)
-    assert not isinstance(geometry.padding, str)
+    assert geometry.is_symmetric
     padding = tuple(first for first, _ in geometry.padding)
     return CONVOLUTIONS[dims(layer)](
         inputs, outputs, geometry.kernel, geometry.stride, padding, geometry.dilation, groups,

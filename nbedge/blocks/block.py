@@ -11,6 +11,7 @@ from nbedge.blocks.state import refuse_unfit
 from nbedge.errors import ContractionError
 from nbedge.layers import Geometry, Layer, Padding, channels, dims, is_norm
 from nbedge.plan import Site
+from nbedge.tracing import evaluating
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,13 +182,13 @@ def squeeze_(giant: nn.Module) -> None:
     Raises:
         ContractionError: a block is not one affine map yet; the message names the layer.
     """
-    for name, block in expanded_blocks(giant):
-        if not isinstance(block, Squeezed):
-            training = block.training
-            block.chain.eval()
+    plain = [(name, block) for name, block in expanded_blocks(giant) if not isinstance(block, Squeezed)]
+    for name, block in plain:
+        with evaluating(block.chain):
             refuse_unfit(block.chain, f"{name}.chain")
-            squeezed = Squeezed(block.site, block.replaced, block.chain, block._giant[0])
-            giant.set_submodule(name, squeezed.train(training))
+    for name, block in plain:
+        squeezed = Squeezed(block.site, block.replaced, block.chain, block._giant[0])
+        giant.set_submodule(name, squeezed.train(block.training))
 
 
 def unsqueeze_(giant: nn.Module) -> None:

@@ -5,7 +5,7 @@ because a merged bias may sit in the BatchNorm. Bounds and constants: docs/how-i
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from nbedge.blocks import Block, expanded_blocks
 from nbedge.errors import InputError
 from nbedge.layers import Branches, Layer, is_known, is_norm, normalized
 from nbedge.slopes import SlopedActivation
+from nbedge.tracing import paths, tensors
 from nbedge.verification import probing
 from nbedge.verification.equivalence import Check, Equivalence, Verdict, at_most, reported
 from nbedge.wrappers import unwrapped
@@ -67,7 +68,8 @@ def verify_merge(giant: nn.Module, tiny: nn.Module, inputs: Tensor) -> Equivalen
     Raises:
         InputError: `tiny` is not of the architecture that `giant` contracts to.
     """
-    giant, tiny = copy.deepcopy(unwrapped(giant)).eval(), copy.deepcopy(unwrapped(tiny)).eval()
+    giant, tiny = (copy.deepcopy(unwrapped(model)).cpu().eval() for model in (giant, tiny))
+    stored = inputs.to(next(giant.parameters()).dtype)
     # a new layer draws random weights before it gets its own: the caller's random state stays
     with torch.no_grad(), full_precision(), torch.random.fork_rng(devices=[]):
         sites = _sites(giant, tiny)
@@ -81,8 +83,8 @@ def verify_merge(giant: nn.Module, tiny: nn.Module, inputs: Tensor) -> Equivalen
             _algebra(giant, tiny, sites, probed, inputs),
             *_stored(sites, probed),
             _untouched(giant, tiny, sites),
-            _float32(giant, sites, inputs),
-            *_end_to_end(giant, tiny, inputs),
+            _float32(giant, sites, stored),
+            *_end_to_end(giant, tiny, stored),
         ]
     return _result(checks)
 
@@ -109,7 +111,8 @@ def _sites(giant: nn.Module, tiny: nn.Module) -> list[_Site]:
     found = [_site(name, block, giant, tiny) for name, block in expanded_blocks(giant)]
     if not found:
         raise InputError("the reference has no expanded block; give the giant first and the contracted model second")
-    wanted, given = (_shapes_outside(model, found) for model in (giant, tiny))
+    wanted = _shapes_outside(giant, [site.block for site in found])
+    given = _shapes_outside(tiny, [site.layer for site in found])
     differing = sorted(n for n in wanted.keys() | given.keys() if wanted.get(n) != given.get(n))
     if differing:
         raise InputError(
@@ -134,8 +137,8 @@ def _site(name: str, block: Block, giant: nn.Module, tiny: nn.Module) -> _Site:
     return _Site(name, block, norms[0], layer, norms[1])  # type: ignore[arg-type]
 
 
-def _shapes_outside(model: nn.Module, sites: list[_Site]) -> dict[str, tuple[int, ...]]:
-    inside = tuple(f"{site.name}." for site in sites)
+def _shapes_outside(model: nn.Module, parts: Sequence[nn.Module]) -> dict[str, tuple[int, ...]]:
+    inside = tuple(f"{path}." for part in parts for path in paths(model, part))
     return {name: tuple(v.shape) for name, v in model.state_dict().items() if not name.startswith(inside)}
 
 
@@ -184,9 +187,14 @@ def _algebra(giant: nn.Module, tiny: nn.Module, sites: list[_Site], probed: list
                 layer.bias, mean = None, mean - p.bias
             exact.get_submodule(site.norm_name).get_buffer("running_mean").copy_(mean)
         exact.set_submodule(site.name, layer)
-    wanted = copy.deepcopy(giant).double()(inputs.double())
-    error = _relative_error(exact(inputs.double()), wanted)
+    wanted = _answers(copy.deepcopy(giant).double(), inputs.double())
+    error = _relative_error(_answers(exact, inputs.double()), wanted)
     return at_most("algebra in float64", error, ALGEBRA_LIMIT, "max|Δ|/max|y|", f"{len(inputs)} inputs, end to end")
+
+
+def _answers(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return all that the model answers, side by side: (n, numbers)."""
+    return torch.cat([answer.reshape(len(inputs), -1) for answer in tensors(model(inputs))], 1)
 
 
 def _relative_error(found: Tensor, wanted: Tensor) -> float:
@@ -207,7 +215,7 @@ def _stored_of(site: _Site, p: _Probed) -> dict[str, float]:
     rounding = unit_roundoff(site.layer.weight)
     excess = {f"{site.name}.weight": _excess(site.layer.weight, p.weight, p.weight_bound, rounding)}
     handed_over = site.layer.bias is None
-    if not handed_over:
+    if site.layer.bias is not None:
         excess[f"{site.name}.bias"] = _excess(site.layer.bias, p.bias, p.bias_bound, rounding)
     if site.giant_norm is not None and site.tiny_norm is not None:
         mean = site.giant_norm.get_buffer("running_mean").double()
@@ -225,15 +233,16 @@ def unit_roundoff(stored: Tensor) -> float:
 
 
 def _excess(stored: Tensor, exact: Tensor, bound: Tensor, rounding: float) -> float:
-    allowed = rounding * exact.abs() + 64 * DOUBLE * bound + torch.finfo(torch.float64).tiny
+    smallest = max(rounding * torch.finfo(stored.dtype).tiny, torch.finfo(torch.float64).tiny)  # below, steps are equal
+    allowed = rounding * exact.abs() + 64 * DOUBLE * bound + smallest
     worst = ((stored.double() - exact).abs() / allowed).max().item()
     return worst if worst == worst else float("inf")  # a NaN is no agreement
 
 
 def _untouched(giant: nn.Module, tiny: nn.Module, sites: list[_Site]) -> Check:
     """Every tensor outside the merge is the giant's, bit for bit."""
-    merged = {f"{s.name}.{key}" for s in sites for key in ("weight", "bias")}
-    merged |= {f"{s.norm_name}.running_mean" for s in sites if s.giant_norm is not None}
+    merged = {f"{path}.{key}" for s in sites for path in paths(tiny, s.layer) for key in ("weight", "bias")}
+    merged |= {f"{path}.running_mean" for s in sites if s.tiny_norm for path in paths(tiny, s.tiny_norm)}
     before, after = giant.state_dict(), tiny.state_dict()
     names = after.keys() - merged
     differing = sorted(n for n in names if n not in before or not torch.equal(before[n], after[n]))
@@ -293,7 +302,7 @@ def _type(module: nn.Module) -> str:
 
 def _end_to_end(giant: nn.Module, tiny: nn.Module, inputs: Tensor) -> Iterator[Check]:
     """Report, without judging: through several non-linear layers no useful bound exists, the sites are judged."""
-    wanted, found = giant(inputs), tiny(inputs)
+    wanted, found = _answers(giant, inputs), _answers(tiny, inputs)
     finite = bool(found.isfinite().all() and wanted.isfinite().all())
     yield Check("finite outputs", Verdict.PASS if finite else Verdict.FAIL, float(not finite), 0, "", "")
     error = _relative_error(found, wanted)
