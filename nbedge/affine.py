@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from nbedge.errors import ContractionError
 from nbedge.layers import Branches, Geometry, Padding, channels, is_known, is_norm, scale_shift
 from nbedge.slopes import SlopedActivation
 
 #: modules that change nothing in eval mode at slope 1
-_IDENTITIES = (SlopedActivation, nn.Identity, nn.Dropout)
+_IDENTITIES = (SlopedActivation, nn.Identity, _DropoutNd)
 
 
 @dataclass(frozen=True, slots=True)

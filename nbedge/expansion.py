@@ -43,7 +43,7 @@ def _block(giant: nn.Module, site: Site) -> Expanded:
         raise PlanError(f"site {site.layer}: {why}; change the site or take it out of the plan")
     device, dtype = layer.weight.device, layer.weight.dtype
     chain = started(copy.deepcopy(layer).to("cpu", torch.promote_types(dtype, torch.float32)), site, norm)
-    return Expanded(site, Template.of(layer), chain.to(device, dtype).train(layer.training), giant)
+    return Expanded(site, Template.of(layer), chain.to(device, dtype), giant).train(layer.training)
 
 
 def _layer(giant: nn.Module, site: Site) -> Layer:

@@ -174,7 +174,7 @@ def absolute(module: nn.Module) -> nn.Module:
 
     Rounding errors of the block are at most a small multiple of u times this (Higham, Accuracy and Stability, 3.1).
     """
-    if isinstance(module, SlopedActivation | nn.Dropout):
+    if isinstance(module, SlopedActivation | _DropoutNd):
         return nn.Identity()
     if is_norm(module):
         return _AbsoluteNorm(module)
