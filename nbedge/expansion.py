@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from nbedge.blocks import Expanded, Template, refusal, started
 from nbedge.errors import PlanError
-from nbedge.layers import Layer, channels, is_known, is_norm
+from nbedge.layers import Layer, channels, is_known, is_norm, uninitialized
 from nbedge.plan import Plan, Site
 from nbedge.tracing import registrations
 
@@ -27,6 +27,9 @@ def expand(model: nn.Module, plan: Plan, *, seed: int = 0) -> nn.Module:
         PlanError: the plan was made for another model, names a layer that the model lacks, or a block that cannot take
             that layer's place.
     """
+    lazy = uninitialized(model)
+    if lazy:
+        raise PlanError(f"the model holds layers without shapes yet ({lazy[0]}); run it once on an input first")
     plan.check(model)
     giant = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]):  # drawn on the CPU, so that a giant is the same on every device

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import UninitializedTensorMixin
 
 from nbedge.errors import ContractionError
 from nbedge.samples import Conv2dSame
@@ -47,6 +48,16 @@ def is_norm(module: object) -> bool:
 
 def _qualified(module: nn.Module) -> str:
     return f"{type(module).__module__}.{type(module).__qualname__}"
+
+
+def uninitialized(model: nn.Module) -> tuple[str, ...]:
+    """Return the paths of the lazy layers, which have no weights and shapes yet."""
+    return tuple(sorted(name for name, module in model.named_modules() if _is_lazy(module)))
+
+
+def _is_lazy(module: nn.Module) -> bool:
+    own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    return any(isinstance(value, UninitializedTensorMixin) for value in own)
 
 
 def dims(layer: nn.Module) -> int:

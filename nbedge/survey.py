@@ -1,15 +1,13 @@
 """survey(): every layer of a model, as a site or with the reason why it is none, found by running the model once."""
 
-import copy
 from collections import Counter
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
 
 from nbedge.blocks import refusal
-from nbedge.layers import Geometry, Layer, dims, is_known, is_norm
+from nbedge.layers import Geometry, Layer, dims, is_known, is_norm, uninitialized
 from nbedge.plan import Refusal, Site
 from nbedge.tracing import WEIGHTED, Call, Trace, registrations, trace
 
@@ -81,24 +79,19 @@ class Survey:
 
 def survey(model: nn.Module, example_input: Tensor, wish: Wish | None = None) -> Survey:
     """Look at every layer of `model` in one forward pass on `example_input`; the model is left as it is."""
-    lazy = {name for name, module in model.named_modules() if _is_lazy(module)}
-    if lazy:  # a forward pass would give the user's own layers their shapes
-        model = copy.deepcopy(model)
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, _LAYERS)]
+    lazy = uninitialized(model)
+    if lazy:  # a forward pass would give them their shapes, and a copy cannot be made
+        return Survey((), tuple(Refusal(name, _LAZY) for name, _ in layers), lazy)
     look = _Look.at(model, example_input, wish or Wish())
     candidates, refused = [], []
-    for name, layer in model.named_modules():
-        if isinstance(layer, _LAYERS):
-            found = _LAZY if name in lazy else look.judge(layer, name)
-            candidates.append(found) if isinstance(found, Candidate) else refused.append(Refusal(name, found))
-    return Survey(tuple(sorted(candidates, key=look.order)), tuple(refused), tuple(sorted(lazy)))
+    for name, layer in layers:
+        found = look.judge(layer, name)
+        candidates.append(found) if isinstance(found, Candidate) else refused.append(Refusal(name, found))
+    return Survey(tuple(sorted(candidates, key=look.order)), tuple(refused))
 
 
-_LAZY = "it has no weights yet (a lazy layer); run the model once on an input before proposing"
-
-
-def _is_lazy(module: nn.Module) -> bool:
-    own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
-    return any(isinstance(value, UninitializedTensorMixin) for value in own)
+_LAZY = "the model holds lazy layers, which have no weights yet; run it once on an input before proposing"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
