@@ -69,7 +69,6 @@ def verify_merge(giant: nn.Module, tiny: nn.Module, inputs: Tensor) -> Equivalen
         InputError: `tiny` is not of the architecture that `giant` contracts to.
     """
     giant, tiny = (copy.deepcopy(unwrapped(model)).cpu().eval() for model in (giant, tiny))
-    stored = inputs.to(next(giant.parameters()).dtype)
     # a new layer draws random weights before it gets its own: the caller's random state stays
     with torch.no_grad(), full_precision(), torch.random.fork_rng(devices=[]):
         sites = _sites(giant, tiny)
@@ -83,8 +82,8 @@ def verify_merge(giant: nn.Module, tiny: nn.Module, inputs: Tensor) -> Equivalen
             _algebra(giant, tiny, sites, probed, inputs),
             *_stored(sites, probed),
             _untouched(giant, tiny, sites),
-            _float32(giant, sites, stored),
-            *_end_to_end(giant, tiny, stored),
+            _float32(giant, sites, inputs),
+            *_end_to_end(giant, tiny, inputs),
         ]
     return _result(checks)
 
@@ -193,8 +192,9 @@ def _algebra(giant: nn.Module, tiny: nn.Module, sites: list[_Site], probed: list
 
 
 def _answers(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Return all that the model answers, side by side: (n, numbers)."""
-    return torch.cat([answer.reshape(len(inputs), -1) for answer in tensors(model(inputs))], 1)
+    """Return all that the model answers to `inputs` in its own type, side by side: (n, numbers)."""
+    answers = tensors(model(inputs.to(next(model.parameters()).dtype)))
+    return torch.cat([answer.reshape(len(inputs), -1) for answer in answers], 1)
 
 
 def _relative_error(found: Tensor, wanted: Tensor) -> float:
@@ -245,9 +245,13 @@ def _untouched(giant: nn.Module, tiny: nn.Module, sites: list[_Site]) -> Check:
     merged |= {f"{path}.running_mean" for s in sites if s.tiny_norm for path in paths(tiny, s.tiny_norm)}
     before, after = giant.state_dict(), tiny.state_dict()
     names = after.keys() - merged
-    differing = sorted(n for n in names if n not in before or not torch.equal(before[n], after[n]))
+    differing = sorted(n for n in names if n not in before or not _same(before[n], after[n]))
     detail = f"{len(names)} tensors outside the merge" + (f"; first to differ: {differing[0]}" if differing else "")
     return at_most("everything else untouched", len(differing), 0, "tensors", detail)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
 
 
 def _float32(giant: nn.Module, sites: list[_Site], inputs: Tensor) -> Check:
@@ -256,7 +260,8 @@ def _float32(giant: nn.Module, sites: list[_Site], inputs: Tensor) -> Check:
     ratios: dict[str, tuple[float, float]] = {}
     for site in sites:
         x = fed[site.name]
-        difference = (_behind(site.tiny_norm, site.layer(x)) - _behind(site.giant_norm, site.block(x))).abs().double()
+        found = _behind(site.tiny_norm, site.layer(x.to(site.layer.weight.dtype)))
+        difference = (found - _behind(site.giant_norm, site.block(x))).abs().double()
         bound = probing.absolute(site.block.chain)(x.abs().double())
         bound = bound if site.giant_norm is None else probing.absolute(site.giant_norm)(bound)
         rounding = unit_roundoff(site.layer.weight) * bound + torch.finfo(torch.float64).tiny
@@ -290,7 +295,7 @@ def _captured(giant: nn.Module, sites: list[_Site], inputs: Tensor) -> dict[str,
             fed[name] = args[0]
 
         handles.append(site.block.register_forward_pre_hook(keep))
-    giant(inputs)
+    _answers(giant, inputs)
     for handle in handles:
         handle.remove()
     return fed
