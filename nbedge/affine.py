@@ -217,7 +217,8 @@ def _embedded(found: AffineMap, target: Geometry, name: str) -> AffineMap:
             f"{name} slides over the input in another way than the branches beside it; rebuild the giant"
         )
     weight = found.weight.new_zeros(*found.weight.shape[:3], *target.kernel)
-    weight[(..., *tap)] = found.weight[..., 0]
+    place: Any = (..., *tap)
+    weight[place] = found.weight[..., 0]
     return replace(found, weight=weight.reshape(*found.weight.shape[:3], -1), geometry=target)
 
 

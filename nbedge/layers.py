@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from nbedge.errors import ContractionError
 from nbedge.samples import Conv2dSame
@@ -52,12 +52,11 @@ def _qualified(module: nn.Module) -> str:
 
 def uninitialized(model: nn.Module) -> tuple[str, ...]:
     """Return the paths of the lazy layers, which have no weights and shapes yet."""
-    return tuple(sorted(name for name, module in model.named_modules() if _is_lazy(module)))
+    return tuple(sorted(name for name, module in model.named_modules() if any(map(is_lazy, _own(module)))))
 
 
-def _is_lazy(module: nn.Module) -> bool:
-    own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
-    return any(isinstance(value, UninitializedTensorMixin) for value in own)
+def _own(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(recurse=False), *module.buffers(recurse=False)]
 
 
 def dims(layer: nn.Module) -> int:
@@ -183,6 +182,7 @@ def convolution(layer: Layer, inputs: int, outputs: int, groups: int, bias: bool
     options: dict[str, Any] = {"bias": bias, "device": layer.weight.device, "dtype": layer.weight.dtype}
     if isinstance(layer, nn.Linear):
         return nn.Linear(inputs, outputs, **options)
+    assert not isinstance(geometry.padding, str)
     assert geometry.is_symmetric
     padding = tuple(first for first, _ in geometry.padding)
     return CONVOLUTIONS[dims(layer)](

@@ -227,10 +227,9 @@ def test_two_layers_compose(
         if number == 0:
             answer = nn.functional.linear(x, weight, bias)
         else:
-            run = (None, nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)[number]
+            run: Any = (None, nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)[number]
             geometry = found.geometry
-            assert run is not None
-            answer = run(x, weight, bias, geometry.stride, [p for p, _ in geometry.padding], geometry.dilation)  # type: ignore[misc, operator]
+            answer = run(x, weight, bias, geometry.stride, geometry.before(()), geometry.dilation)
         assert worst(answer, module(x)) <= 1e-12
 
 
@@ -278,5 +277,5 @@ def test_the_centre_of_a_kernel_reads_what_a_1x1_reads(layer: Any, tap: tuple[in
 def test_gradients_go_through_the_merge() -> None:
     module = ready(chain(point(), bn(), depthwise(1), point(HIDDEN, C)))
     weight, bias = map_of(module, Frame(1, 2)).for_layer()
-    (weight.sum() + bias.sum()).backward()
+    (weight.sum() + bias.sum()).backward()  # type: ignore[no-untyped-call]
     assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in module.parameters())

@@ -17,6 +17,8 @@ from nbedge.layers import Geometry, Layer
 from nbedge.plan import BLOCKS, Plan, Site, fingerprint
 from nbedge.slopes import set_slope_
 
+pytestmark = pytest.mark.group("algebra")
+
 KINDS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 NORMS: dict[int, Any] = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 

@@ -1,6 +1,7 @@
 import copy
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -292,8 +293,9 @@ def test_a_giant_inside_another_module_is_contracted_and_verified(make: Callable
 def walked(model: nn.Module) -> nn.Module:
     """Do as timm.utils.reparameterize_model: put what `fuse` returns in the place of each module that has it."""
     for name, child in model.named_children():
-        if hasattr(child, "fuse"):
-            setattr(model, name, child.fuse())
+        fuse: Any = getattr(child, "fuse", None)
+        if fuse:
+            setattr(model, name, fuse())
         else:
             walked(child)
     return model

@@ -16,6 +16,8 @@ from nbedge.plan import BLOCKS, Plan, Site, fingerprint
 from nbedge.proposal import propose
 from nbedge.slopes import set_slope_, slopes_of
 
+pytestmark = pytest.mark.group("algebra")
+
 CHAINS = ("inverted_residual", "basic", "bottleneck", "linear")
 LAYERS = [
     nn.Conv2d(4, 6, 1), nn.Conv2d(4, 6, 1, 2, bias=False), nn.Conv2d(4, 6, 3, padding=1), nn.Conv2d(4, 4, 3, groups=4),
@@ -29,18 +31,18 @@ def giant_of(model: nn.Sequential, block: str, start: str, ratio: float) -> nn.M
     return expand(model, Plan(fingerprint(model), (Site("0", "1", block=block, ratio=ratio, start=start),)))
 
 
-def behind(layer: nn.Module) -> nn.Sequential:
+def behind(layer: Any) -> nn.Sequential:
     """Return the layer and a BatchNorm that has seen something."""
-    number = layer.weight.ndim - 2  # type: ignore[union-attr, operator]
-    norm = NORMS[number](len(layer.weight))  # type: ignore[arg-type]
+    number = layer.weight.ndim - 2
+    norm = NORMS[number](len(layer.weight))
     norm.running_mean.normal_()
     norm.running_var.uniform_(0.5, 2)
     return nn.Sequential(layer, norm)
 
 
-def inputs(layer: nn.Module, dtype: torch.dtype) -> torch.Tensor:
+def inputs(layer: Any, dtype: torch.dtype) -> torch.Tensor:
     torch.manual_seed(0)
-    return torch.randn(3, 4, *[9] * (layer.weight.ndim - 2), dtype=dtype)  # type: ignore[union-attr, operator]
+    return torch.randn(3, 4, *[9] * (layer.weight.ndim - 2), dtype=dtype)
 
 
 def error(giant: nn.Module, model: nn.Module, x: torch.Tensor) -> float:

@@ -112,7 +112,8 @@ def test_a_model_of_linear_blocks_has_no_slope_and_needs_none() -> None:
 
 def averaged(source: nn.Module) -> AveragedModel:
     """Return an average that has seen slope 0 ten times and slope 1 once."""
-    average = AveragedModel(source, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    rule = get_ema_multi_avg_fn(0.9)  # type: ignore[no-untyped-call]
+    average = AveragedModel(source, multi_avg_fn=rule, use_buffers=True)
     for slope in [0.0] * 10 + [1.0]:
         set_slope_(source, slope)
         average.update_parameters(source)

@@ -16,6 +16,8 @@ from nbedge.plan import BLOCKS, Plan, Site, fingerprint
 from nbedge.slopes import learn_slopes_, set_slope_
 from nbedge.verification import verify
 
+pytestmark = pytest.mark.group("algebra")
+
 LAYERS: list[Any] = [
     nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 6, 3, 2, groups=2, bias=False), nn.Conv2d(4, 4, 3, groups=4),
     nn.Conv2d(4, 6, 1), nn.Conv2d(4, 4, 3, padding=2, padding_mode="circular", dilation=2),
@@ -24,10 +26,10 @@ LAYERS: list[Any] = [
 NORMS: dict[int, Any] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 
 
-def straight(layer: nn.Module, block: str = "inverted_residual", **options: Any) -> nn.Module:
+def straight(layer: Any, block: str = "inverted_residual", **options: Any) -> nn.Module:
     """Return a giant in float64 at slope 1, its statistics drawn at random."""
     torch.manual_seed(0)
-    model = nn.Sequential(layer, NORMS[layer.weight.ndim](len(layer.weight))).double()  # type: ignore[arg-type, union-attr, index]
+    model = nn.Sequential(layer, NORMS[layer.weight.ndim](len(layer.weight))).double()
     site = Site("0", "1", block=block, ratio=2, **options)
     giant = expand(model, Plan(fingerprint(model), (site,)))
     for norm in (m for m in giant.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)):
@@ -37,8 +39,8 @@ def straight(layer: nn.Module, block: str = "inverted_residual", **options: Any)
     return giant.eval()
 
 
-def inputs(layer: nn.Module) -> Tensor:
-    return torch.randn(2, 4, *[8] * (layer.weight.ndim - 2), dtype=torch.float64)  # type: ignore[union-attr, operator]
+def inputs(layer: Any) -> Tensor:
+    return torch.randn(2, 4, *[8] * (layer.weight.ndim - 2), dtype=torch.float64)
 
 
 def gradients(giant: nn.Module, x: Tensor) -> dict[str, Tensor]:
@@ -177,13 +179,14 @@ def test_it_is_compiled_once() -> None:
     from torch._dynamo.testing import CompileCounter
 
     torch._dynamo.reset()
+    giant: Any
     giant, counter, x = straight(LAYERS[0]), CompileCounter(), inputs(LAYERS[0])
     squeeze_(giant)
-    compiled = torch.compile(giant, backend=counter)
+    compiled: Any = torch.compile(giant, backend=counter)
     for _ in range(3):
         torch.testing.assert_close(compiled(x), giant(x))
         with torch.no_grad():
-            giant[0].chain.project.weight.mul_(1.1)  # type: ignore[index, union-attr, operator]
+            giant[0].chain.project.weight.mul_(1.1)
     assert counter.frame_count > 0
     first = counter.frame_count
     compiled(x)

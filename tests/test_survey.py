@@ -18,7 +18,7 @@ from nbedge.survey import Candidate, Wish, survey
 from nbedge.tracing import WEIGHTED
 
 X = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-Forward = Callable[["Unit", Tensor], Any]
+Forward = Callable[[Any, Tensor], Any]
 
 
 class Unit(nn.Module):
@@ -73,6 +73,11 @@ def legacy_weight_norm() -> nn.Module:
     with pytest.warns(FutureWarning, match="weight_norm"):
         normed: nn.Module = torch.nn.utils.weight_norm(nn.Conv2d(4, 4, 1))
     return normed
+
+
+def pruned() -> nn.Module:
+    conv: nn.Module = prune.l1_unstructured(nn.Conv2d(4, 4, 1), "weight", 0.5)  # type: ignore[no-untyped-call]
+    return conv
 
 
 def parametrized_bias() -> nn.Module:
@@ -130,7 +135,7 @@ def qat_conv() -> nn.Module:
         pytest.param(lambda: Unit(legacy_weight_norm()), "computed by a parametrization", id="legacy weight norm"),
         pytest.param(lambda: Unit(parametrized_bias()), "it is a Parametrized", id="parametrized bias"),
         pytest.param(
-            lambda: Unit(prune.l1_unstructured(nn.Conv2d(4, 4, 1), "weight", 0.5)), "computed by", id="pruned"
+            lambda: Unit(pruned()), "computed by", id="pruned"
         ),
         pytest.param(lambda: Unit(Subclass(4, 4, 1)), "it is a Subclass, whose forward may do anything", id="subclass"),
         pytest.param(lambda: Unit(nn.ConvTranspose2d(4, 4, 1)), "it is a ConvTranspose2d", id="transposed"),

@@ -26,6 +26,8 @@ from nbedge.verification.agreement import relative_error, sqnr_db
 from nbedge.verification.equivalence import at_least, at_most, not_checked, reported
 from nbedge.verification.families import families
 
+pytestmark = pytest.mark.group("algebra")
+
 Spoil = Callable[[nn.Module], object]
 
 
@@ -171,8 +173,6 @@ LAYERS: dict[str, Any] = {
     "circular": nn.Conv2d(4, 6, 5, padding=2, padding_mode="circular", bias=False),
     "conv1d": nn.Conv1d(4, 6, 3, 2, 1),
     "replicate": nn.Conv2d(4, 4, (1, 3), padding=(0, 1), padding_mode="replicate"),
-    "conv3d": nn.Conv3d(4, 4, 2, groups=2),
-    "linear": nn.Linear(4, 6),
     "linear without bias": nn.Linear(4, 6, bias=False),
 }
 PAIRS = [

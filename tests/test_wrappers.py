@@ -79,7 +79,7 @@ def test_a_giant_of_distributed_training_is_trained_straightened_and_contracted(
 @pytest.mark.usefixtures("one_process")
 def test_a_giant_of_synchronised_norms_is_contracted(giant: nn.Module) -> None:
     wanted, x = contract(giant), torch.randn(2, 1, 28, 28)
-    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(giant)
+    synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(giant)  # type: ignore[no-untyped-call]
     assert any(
         isinstance(part, nn.SyncBatchNorm) for part in synchronised.get_submodule("features.2.conv.0.0").modules()
     )

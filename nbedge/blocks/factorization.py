@@ -125,4 +125,4 @@ def _store_(layer: nn.Module, solved: Tensor) -> None:
 
 
 def _left(found: Tensor, wanted: Tensor) -> float:
-    return ((found - wanted).norm() / wanted.norm().clamp_min(1e-300)).item()
+    return float((found - wanted).norm() / wanted.norm().clamp_min(1e-300))

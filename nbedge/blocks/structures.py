@@ -62,10 +62,10 @@ class Workpiece:
 
     def bn(self, features: int) -> nn.Module:
         """Return a BatchNorm like the one behind the layer."""
-        kind = NORMS[dims(self.layer)]
-        options = (self.norm.eps, self.norm.momentum) if self.norm is not None else ()
-        weight = self.layer.weight
-        return kind(features, *options, device=weight.device, dtype=weight.dtype)
+        norm = NORMS[dims(self.layer)](features, device=self.layer.weight.device, dtype=self.layer.weight.dtype)
+        if self.norm is not None:
+            norm.eps, norm.momentum = self.norm.eps, self.norm.momentum
+        return norm
 
     def act(self) -> nn.Module:
         """Return the site's activation with a slope."""

@@ -80,5 +80,5 @@ def outputs(model: nn.Module | Runner, x: NDArray[np.float32]) -> NDArray[np.flo
     like = next(model.parameters(), torch.empty(0))
     with evaluating(model), torch.inference_mode(), full_precision():
         given = torch.from_numpy(x).to(like)
-        parts = [model(part).float().cpu().numpy() for part in given.split(500)]
+        parts = [model(part).float().cpu().numpy() for part in torch.split(given, 500)]
     return np.concatenate(parts)

@@ -168,7 +168,7 @@ def _structure(sites: list[_Site], probed: list[_Probed]) -> Check:
     return at_most("sites are one convolution each", errors[worst], ALGEBRA_LIMIT, "relative", detail)
 
 
-def _ideal(site: _Site, p: _Probed) -> nn.Module:
+def _ideal(site: _Site, p: _Probed) -> Layer:
     """Return the layer replaced, in float64, with the probed weight and bias, wherever its class would keep a bias."""
     layer = site.block.replaced.build(p.weight, None, p.weight)
     layer.bias = nn.Parameter(p.bias.clone(), requires_grad=False)

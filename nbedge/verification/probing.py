@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +39,10 @@ class Grid:
     def all_of(cls, geometry: Geometry) -> "list[Grid]":
         """Return the grids of a geometry: one, or one a stride phase where the padding depends on the size."""
         reach = [d * (k - 1) + 1 for k, d in zip(geometry.kernel, geometry.dilation, strict=True)]
-        depends = isinstance(geometry.padding, str)
-        pads = reach if depends else [first for first, _ in geometry.padding]  # type: ignore[misc]
+        pads = reach if isinstance(geometry.padding, str) else [first for first, _ in geometry.padding]
         at = tuple(-(-pad // stride) + 1 for pad, stride in zip(pads, geometry.stride, strict=True))
         smallest = [(a + 1) * s + r for a, s, r in zip(at, geometry.stride, reach, strict=True)]
-        phases = max(geometry.stride, default=1) if depends else 1
+        phases = max(geometry.stride, default=1) if isinstance(geometry.padding, str) else 1
         return [cls(tuple(size + phase for size in smallest), at) for phase in range(phases)]
 
     def reads(self, geometry: Geometry, tap: tuple[int, ...]) -> tuple[int, ...]:
@@ -60,22 +60,25 @@ def kernel_of(block: Map, template: Template) -> tuple[Tensor, Tensor]:
     geometry, (inputs, outputs, groups) = template.geometry, channels(template.layer)
     grid, each = Grid.all_of(geometry)[0], inputs // groups
     zero = torch.zeros(1, inputs, *grid.size, dtype=torch.float64)
-    here = (slice(None), slice(None), *grid.at)
+    here: Any = (slice(None), slice(None), *grid.at)
     bias = block(zero)[here][0]
     weight = torch.empty(outputs, each, *geometry.kernel, dtype=torch.float64)
     lit = torch.eye(each, dtype=torch.float64).repeat(1, groups)  # picture i lights input i of every group
     for tap in itertools.product(*(range(size) for size in geometry.kernel)):
         pixels = _pixels(lit, grid, grid.reads(geometry, tap))
         answers = torch.cat([block(BRIGHT * part)[here] for part in pixels])
-        weight[(slice(None), slice(None), *tap)] = (answers - bias).T / BRIGHT
+        place: Any = (slice(None), slice(None), *tap)
+        weight[place] = (answers - bias).T / BRIGHT
     return weight, bias
 
 
 def _pixels(lit: Tensor, grid: Grid, place: tuple[int, ...]) -> Iterator[Tensor]:
     """Yield pictures (n, c, *size) whose only pixel that is not 0 is the one at `place`, of values `lit` (n, c)."""
-    for part in lit.split(max(1, HELD // (lit.shape[1] * math.prod(grid.size) * 64))):
+    number = max(1, HELD // (lit.shape[1] * math.prod(grid.size) * 64))
+    here: Any = (slice(None), slice(None), *place)
+    for part in torch.split(lit, number):
         pictures = torch.zeros(*part.shape, *grid.size, dtype=torch.float64)
-        pictures[(slice(None), slice(None), *place)] = part
+        pictures[here] = part
         yield pictures
 
 
