@@ -304,6 +304,36 @@ def test_a_model_of_several_answers_is_judged_on_all_of_them() -> None:
     assert not verify(Heads(giant), Heads(tiny), x)
 
 
+class Called(nn.Module):
+    """A model that names what it hands over, and calls its last layer in training mode only."""
+
+    def __init__(self, skips: bool) -> None:
+        super().__init__()
+        self.first, self.norm, self.skips = nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), skips
+        self.last = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.norm(self.first(input=x))
+        return y if self.skips and not self.training else self.last(y)
+
+
+def test_a_layer_that_is_called_by_name_is_a_block_that_is() -> None:
+    model, x = Called(skips=False), torch.randn(4, 4, 6, 6)
+    giant = calibrated(expand(model, propose(model, x, block="basic", every=1)), x)
+    assert verify(giant, contract(giant), x)
+
+
+def test_a_site_that_the_inputs_do_not_reach_is_not_checked_in_behaviour() -> None:
+    model, x = Called(skips=True), torch.randn(4, 4, 6, 6)
+    site = Site("last", None, block="basic")
+    giant = calibrated(expand(model, Plan(fingerprint(model), (site,))), x)
+    found, tiny = verify(giant, contract(giant), x), contract(giant)
+    assert (found.verdict, failed(found)) == (Verdict.NOT_CHECKED, ["behaviour in float32"])
+    assert "do not reach last" in found.failures()[0].detail
+    tiny.get_parameter("last.weight").data[0] *= 1.001
+    assert verify(giant, tiny, x).verdict is Verdict.FAIL
+
+
 # faults in the contracted model
 
 

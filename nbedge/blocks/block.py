@@ -128,9 +128,9 @@ def _hand_over_(norm: nn.Module | None, bias: Tensor, name: str) -> None:
 class Expanded(Block):
     """A block that runs as what it is: the chain."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(n, c_in, *size) -> (n, c_out, *size')."""
-        result: Tensor = self.chain(x)
+        result: Tensor = self.chain(input)
         return result
 
 
@@ -152,11 +152,11 @@ class Squeezed(Block):
         self.chain.eval()
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(n, c_in, *size) -> (n, c_out, *size')."""
-        with torch.autocast(x.device.type, enabled=False):  # a merge in half precision would cost digits
+        with torch.autocast(input.device.type, enabled=False):  # a merge in half precision would cost digits
             weight, bias = self.affine(self.site.layer).for_layer()
-        return _applied(self.replaced.layer, self._padding(x), weight, bias)
+        return _applied(self.replaced.layer, self._padding(input), weight, bias)
 
 
 def _applied(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from nbedge.layers import Branches, Layer, is_known, is_norm, normalized
 from nbedge.slopes import SlopedActivation
 from nbedge.tracing import paths, tensors
 from nbedge.verification import probing
-from nbedge.verification.equivalence import Check, Equivalence, Verdict, at_most, reported
+from nbedge.verification.equivalence import Check, Equivalence, Verdict, at_most, not_checked, reported
 from nbedge.wrappers import unwrapped
 
 #: separates a wrong formula from rounding: float64 errors stay below 2e-11 even where float32 shows 6e-3 (measured)
@@ -257,6 +258,9 @@ def _same(one: Tensor, other: Tensor) -> bool:
 def _float32(giant: nn.Module, sites: list[_Site], inputs: Tensor) -> Check:
     """Compare each site as it is stored, in units of u B: the rounding that its own numbers make inevitable."""
     fed = _captured(giant, sites, inputs)
+    unreached = [site.name for site in sites if site.name not in fed]
+    if unreached:
+        return not_checked(f"behaviour in {_type(sites[0].layer)}", f"the inputs do not reach {unreached[0]}")
     ratios: dict[str, tuple[float, float]] = {}
     for site in sites:
         x = fed[site.name]
@@ -291,10 +295,10 @@ def _captured(giant: nn.Module, sites: list[_Site], inputs: Tensor) -> dict[str,
     handles = []
     for site in sites:
 
-        def keep(_module: nn.Module, args: tuple[Tensor, ...], name: str = site.name) -> None:
-            fed[name] = args[0]
+        def keep(_module: nn.Module, args: Any, kwargs: Any, name: str = site.name) -> None:
+            fed[name] = tensors((args, kwargs))[0]
 
-        handles.append(site.block.register_forward_pre_hook(keep))
+        handles.append(site.block.register_forward_pre_hook(keep, with_kwargs=True))
     _answers(giant, inputs)
     for handle in handles:
         handle.remove()
