@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import nbedge
 from nbedge import data, samples
 from nbedge.blocks import expanded_blocks
-from nbedge.linearization import set_slope_
+from nbedge.slopes import set_slope_
 
 SAMPLES = Path(__file__).parent.parent / "sample_models"
 FASHION = f"npz:{SAMPLES / 'fashion_mnist' / 'data.npz'}"
