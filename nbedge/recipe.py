@@ -87,7 +87,14 @@ class PlanSection:
 
     def __post_init__(self) -> None:
         """Refuse what no plan can be made of."""
-        Site("a layer", None, block=self.block or BLOCKS[0], ratio=self.ratio, start=self.start, shortcut=self.shortcut)
+        Site(
+            "of the plan",
+            None,
+            block=self.block or BLOCKS[0],
+            ratio=self.ratio,
+            start=self.start,
+            shortcut=self.shortcut,
+        )
         if self.choose:
             parse(self.choose)
 
@@ -174,7 +181,7 @@ class TransferSection:
 
 @dataclass(frozen=True, slots=True)
 class ExportSection:
-    """Which files are made: every scheme of `quant` in every format."""
+    """Which files are made: every scheme of `quant` in every format; without formats the run ends with the model."""
 
     formats: tuple[str, ...] = ("onnx", "tflite")
     quant: tuple[str, ...] = ("fp32", "int8")
@@ -260,7 +267,7 @@ class Recipe:
         with _of("model or data"):
             Preprocessing(self.model.input, self.data.mean or one, self.data.std or one)
         with _of("export"):
-            steps(self.export.formats, self.export.quant)
+            _ = self.export.formats and steps(self.export.formats, self.export.quant)
 
 
 @contextmanager

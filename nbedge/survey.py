@@ -43,7 +43,8 @@ class Wish:
     def site(self, layer: nn.Module, name: str, norm: str | None, activation: str) -> Site:
         """Return the site that `layer` would be."""
         block = self.block or ("basic" if isinstance(layer, nn.Linear) else "inverted_residual")
-        return Site(name, norm, activation, block, self.ratio, self.start, self.shortcut)
+        ratio = int(self.ratio) if float(self.ratio).is_integer() else self.ratio  # 6.0 of a recipe is 6
+        return Site(name, norm, activation, block, ratio, self.start, self.shortcut)
 
 
 @dataclass(frozen=True, slots=True)

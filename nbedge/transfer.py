@@ -18,8 +18,11 @@ def head_of(model: nn.Module, example_input: Tensor) -> str:
         model: gives logits (n, classes).
         example_input: (n, c, h, w), as the model takes it.
     """
-    names = {module: name for name, module in model.named_modules()}
-    return [names[c.module] for c in trace(model, example_input).calls if isinstance(c.module, WEIGHTED)][-1]
+    ran: list[nn.Module] = [
+        call.module for call in trace(model, example_input).calls if isinstance(call.module, WEIGHTED)
+    ]
+    names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
+    return names[ran[-1]]
 
 
 def plan_for(tiny: nn.Module, plan: Plan, head: str) -> Plan:

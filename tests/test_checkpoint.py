@@ -15,11 +15,11 @@ from nbedge.blocks import expanded_blocks
 from nbedge.checkpoint import Checkpoint, load_checkpoint, load_weights, read_metadata, save_checkpoint, versions
 from nbedge.errors import CheckpointError, InputError, PlanError
 from nbedge.expansion import expand
-from nbedge.linearization import set_slope_
 from nbedge.plan import Plan
 from nbedge.preprocessing import Preprocessing
 from nbedge.proposal import propose
 from nbedge.reference import ModelReference
+from nbedge.slopes import set_slope_
 
 X = torch.zeros(1, 1, 28, 28)
 REFERENCE = ModelReference("sample:mobilenet_v2_tiny", {"width_mult": 0.5})

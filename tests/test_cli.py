@@ -17,8 +17,8 @@ from nbedge import Plan, Preprocessing, contract, expand, propose, recipe, save_
 from nbedge.checkpoint import Checkpoint
 from nbedge.cli import VERBS
 from nbedge.cli.predict import probabilities
-from nbedge.linearization import set_slope_
 from nbedge.reference import ModelReference
+from nbedge.slopes import set_slope_
 
 pytestmark = pytest.mark.group("cli")
 

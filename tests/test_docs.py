@@ -45,6 +45,7 @@ TOO_LONG = {
     "python benchmarks/step_time.py",
     "python benchmarks/contraction_error.py",
     "python benchmarks/folder_throughput.py",
+    "nbedge train --from giant.safetensors --control control.safetensors --data folder:PATH --out runs/transfer",
 }
 COMMON = {"--json", "--quiet", "--verbose", "--no-color", "--help"}
 OF_A_MODEL = {"--model", "--weights", "--model-args", "--input", "--mean", "--std", "--trust"}

@@ -13,9 +13,9 @@ import pytest
 
 from nbedge import files
 from nbedge.errors import InputError
-from nbedge.pipeline import STAGES, manifest
+from nbedge.pipeline import manifest, stages
 from nbedge.pipeline import run as run_recipe
-from nbedge.recipe import read
+from nbedge.recipe import DataSection, ModelSection, Recipe, read
 
 DATA = Path(__file__).parents[1] / "sample_models" / "fashion_mnist" / "data.npz"
 RECIPE = f"""
@@ -41,6 +41,7 @@ seconds = 0.05
 sqnr_db = 5.0
 accuracy_loss = 10.0
 """
+STAGES = stages(Recipe("small", ModelSection("sample:x", (1, 28, 28)), DataSection("npz:x")))
 ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
 
 

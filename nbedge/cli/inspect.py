@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nbedge import files
-from nbedge.cli.screen import Screen, number, with_screen
+from nbedge.cli.planning import PlanOptions, plan_options
+from nbedge.cli.screen import DASH, Screen, number, with_screen
 from nbedge.cli.subject import ModelOptions, Subject, model_options, open_subject
 from nbedge.errors import ExportError, GateError, InputError, PlanError, needs
 from nbedge.preprocessing import Preprocessing
@@ -22,15 +23,14 @@ TARGETS = ("onnx", "tflite")
 
 @click.command(name="inspect")
 @click.argument("model_name", metavar="MODEL")
-@click.option("--every", default=2, show_default=True, help="Take every n-th site.")
-@click.option("--ratio", default=6, show_default=True, help="Hidden channels per input channel.")
+@plan_options
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="Write the plan to this file.")
 @click.option("--target", type=click.Choice(TARGETS), help="Say whether the net can become int8 in this format.")
 @click.option("--overwrite", is_flag=True, help="Replace the plan file.")
 @model_options
 @with_screen
 def command(
-    screen: Screen, options: ModelOptions, model_name: str, every: int, ratio: int, plan_file: Path | None,
+    screen: Screen, options: ModelOptions, wanted: PlanOptions, model_name: str, plan_file: Path | None,
     target: str | None, overwrite: bool,
 ) -> None:  # fmt: skip
     """List the layers of MODEL that would be expanded, and the others with the reason."""
@@ -41,7 +41,7 @@ def command(
         from torch import nn
     if not isinstance(subject.model, nn.Module):
         raise InputError(f"{model_name} is an exported file; inspect takes a model reference or a checkpoint")
-    found = _survey(subject.model, subject.shape, every, ratio)
+    found = _survey(subject.model, subject.shape, wanted)
     _show(screen, found)
     if plan_file:
         if not found["plan"]:
@@ -54,22 +54,22 @@ def command(
     screen.result(found)
 
 
-def _survey(model: "nn.Module", shape: tuple[int, int, int], every: int, ratio: int) -> dict[str, Any]:
+def _survey(model: "nn.Module", shape: tuple[int, int, int], wanted: PlanOptions) -> dict[str, Any]:
     import torch
 
     from nbedge.expansion import expand
-    from nbedge.proposal import propose, survey
+    from nbedge.survey import survey
     from nbedge.tracing import cost
 
     example = torch.zeros(1, *shape)
     tiny = asdict(cost(model, example))
     try:
-        plan = propose(model, example, ratio=ratio, every=every)
+        plan = wanted.propose(model, example)
     except PlanError as error:
-        if every < 1:
+        found = survey(model, example, wanted.wish())
+        if found.candidates:  # the choice is at fault, not the model
             raise
-        refused = survey(model, example, ratio)[1]
-        return {"sites": [], "refused": [asdict(r) for r in refused], "tiny": tiny, "giant": None, "plan": None,
+        return {"sites": [], "refused": [asdict(r) for r in found.refused], "tiny": tiny, "giant": None, "plan": None,
                 "why": str(error)}  # fmt: skip
     giant = asdict(cost(expand(model, plan), example))
     return {"sites": [asdict(s) for s in plan.sites], "refused": [asdict(r) for r in plan.refused], "tiny": tiny,
@@ -77,7 +77,7 @@ def _survey(model: "nn.Module", shape: tuple[int, int, int], every: int, ratio: 
 
 
 def _show(screen: Screen, found: dict[str, Any]) -> None:
-    rows = [(s["layer"], s["norm"], f"{s['block']} x{s['ratio']}", s["activation"]) for s in found["sites"]]
+    rows = [(s["layer"], s["norm"] or DASH, f"{s['block']} x{s['ratio']:g}", s["activation"]) for s in found["sites"]]
     screen.table(f"{len(rows)} sites", ("layer", "BatchNorm", "block", "activation"), rows)
     screen.table("left alone", ("layer", "reason"), [(r["layer"], r["reason"]) for r in found["refused"]])
     costs = [(name, number(c["parameters"]), number(c["macs"])) for name in ("tiny", "giant") if (c := found[name])]

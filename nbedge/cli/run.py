@@ -11,6 +11,7 @@ from nbedge.cli.screen import Screen, fail, number, percent, verdict, with_scree
 from nbedge.errors import GateError, needs
 
 if TYPE_CHECKING:
+    from nbedge.recipe import Recipe
     from nbedge.report import Summary
 
 
@@ -21,42 +22,56 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Empty the run directory and start anew.")
 @click.option("--until", metavar="STAGE", help="Last stage to run.")
 @click.option("--data", metavar="DATA", help="Pictures, instead of the recipe's data.source.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="A few steps on generated pictures, up to the proof: finds out whether the recipe will go through.",
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Instead of the recipe's seed.")
 @with_screen
 def command(
     screen: Screen, recipe: Path, out: Path | None, resume: bool, overwrite: bool, until: str | None, data: str | None,
-    seed: int | None,
+    dry_run: bool, seed: int | None,
 ) -> None:  # fmt: skip
     """Take RECIPE (a .toml file) through every stage, into a run directory."""
     with needs("all"):
         from nbedge.recipe import read
     read_recipe = read(recipe)
-    with needs("all"):  # after the recipe is read: this takes seconds
-        from nbedge import pipeline
-        from nbedge.report import summarize
     if data:
         read_recipe = replace(read_recipe, data=replace(read_recipe.data, source=data))
     if seed is not None:
         read_recipe = replace(read_recipe, seed=seed)
+    if dry_run:
+        with needs("all"):
+            from nbedge.pipeline.derived import rehearsal
+        read_recipe, until = rehearsal(read_recipe), until or "verify"
     folder = out or Path("runs") / read_recipe.name
+    carry_out(screen, read_recipe, folder, resume=resume, overwrite=overwrite, until=until)
+
+
+def carry_out(
+    screen: Screen, recipe: "Recipe", folder: Path, *, resume: bool, overwrite: bool, until: str | None = None
+) -> None:  # fmt: skip
+    """Take a recipe through the pipeline, and show what came of it."""
+    with needs("all"):  # after the recipe is read: this takes seconds
+        from nbedge import pipeline
+        from nbedge.report import summarize
 
     def listen(stage: str, event: str, seconds: float) -> None:
         if event != "started":
-            screen.note(f"{stage:>10} {event}" + (f" in {seconds:.0f} s" if event == "done" else ""))
+            screen.note(f"{stage:>11} {event}" + (f" in {seconds:.0f} s" if event == "done" else ""))
 
     failed = None
     try:
-        pipeline.run(
-            read_recipe,
-            folder,
-            resume=resume,
-            overwrite=overwrite,
-            until=until,
-            shown=screen.shows_progress,
+        record = pipeline.run(
+            recipe, folder, resume=resume, overwrite=overwrite, until=until, shown=screen.shows_progress,
             listener=listen,
-        )
+        )  # fmt: skip
+        leads = record.leads
     except GateError as error:
-        failed = error
+        failed, leads = error, True
+    if not leads:  # another process of the same run speaks for all
+        return
     content: dict[str, Any] = {"run": str(folder), "until": until}
     if (folder / "evaluation.json").exists():
         content = show_summary(screen, summarize(folder), folder)

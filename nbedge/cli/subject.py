@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from nbedge.preprocessing import Preprocessing
 if TYPE_CHECKING:
     from torch import nn
 
+    from nbedge.checkpoint import Checkpoint
+    from nbedge.plan import Plan
     from nbedge.runtime import Runner
 
 SHAPE_RANK = 3
@@ -114,6 +116,21 @@ def _arguments(text: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError("--model-args must be a JSON object, for example '{\"num_classes\": 10}'")
     return values
+
+
+def described(
+    subject: Subject, name: str, options: ModelOptions, stage: str, plan: "Plan | None", seed: int
+) -> "Checkpoint":  # fmt: skip
+    """Return the record of a checkpoint made from a subject: what its own file says of it, or what the user said."""
+    from nbedge.checkpoint import Checkpoint, read_metadata
+    from nbedge.reference import ModelReference
+
+    if name.endswith(".safetensors"):
+        about = read_metadata(Path(name))
+        reference = ModelReference(options.model, about.model.arguments) if options.model else about.model
+        return replace(about, stage=stage, model=reference, plan=plan or about.plan, seed=seed)
+    reference = ModelReference(name, options.arguments)
+    return Checkpoint(stage, reference, subject.prepared(), subject.classes, plan, seed)
 
 
 def parse_shape(text: str | None) -> tuple[int, int, int] | None:

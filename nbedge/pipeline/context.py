@@ -66,8 +66,9 @@ class Context:
                 f"train.batch_size is {section.batch_size}, but only {len(self.splits.train)} pictures are left for "
                 "training; lower it"
             )
-        for step in steps(self.recipe.export.formats, self.recipe.export.quant):
-            require(step.exporter)
+        if self.recipe.export.formats:
+            for step in steps(self.recipe.export.formats, self.recipe.export.quant):
+                require(step.exporter)
 
     @property
     def reference(self) -> ModelReference:

@@ -36,11 +36,12 @@ class Entry:
 
 @dataclass(slots=True)
 class Manifest:
-    """The stages of one run directory that are finished."""
+    """The stages of one run directory that are finished; `leads` is false in the processes that only train along."""
 
     folder: Path
     name: str
     stages: dict[str, Entry] = field(default_factory=dict)
+    leads: bool = True
 
     def is_current(self, stage: str, inputs: Mapping[str, str]) -> bool:
         """Return whether `stage` was finished with these inputs and its outputs still are what it wrote."""

@@ -229,12 +229,19 @@ def _from_contraction(recipe: Recipe) -> tuple[Stage, ...]:
     merged = merged_name(recipe)
     tuned = (Stage("tune", ("merged.safetensors",), ("train", "distill"), learning.tune, trains=True),)
     checkpoints = tuple(f"{name}.safetensors" for name in compared(recipe))
-    return (
+    proven = (
         Stage("contract", ("linearized.safetensors",), (), contract_giant),
         Stage("verify", ("linearized.safetensors", f"{merged}.safetensors"), (), verify_contraction),
         *(tuned if merged == "merged" else ()),
+    )
+    records = ("evaluation.json", "curves", "verification", "data.json")
+    if not recipe.export.formats:
+        judged = Stage("evaluate", checkpoints, ("export", "limits"), evaluate)
+        return (*proven, judged, Stage("report", records, (), write_report))
+    return (
+        *proven,
         Stage("export", ("contracted.safetensors",), ("export", "limits"), export_files),
         Stage("evaluate", (*checkpoints, "exports"), ("export", "limits"), evaluate),
         Stage("bench", ("exports",), ("export", "bench"), bench),
-        Stage("report", ("evaluation.json", "bench.json", "curves", "verification", "data.json"), (), write_report),
+        Stage("report", (*records, "bench.json"), (), write_report),
     )

@@ -68,7 +68,7 @@ def _follow(recipe: Recipe, folder: Path) -> Manifest:
         while announced := processes.told(None):
             name, state = announced
             known[name].run(context, state)
-    return Manifest(folder, recipe.name)
+    return Manifest(folder, recipe.name, leads=False)
 
 
 def _lead(

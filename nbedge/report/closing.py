@@ -14,6 +14,8 @@ def text(top1: dict[str, float], pictures: int) -> str:
         return "The control and the contracted model were not both evaluated: this run says nothing about accuracy."
     gain = _points(top1["contracted"], top1["control"])
     sentences = [_no_gain(top1, gain) if gain <= 0 else _some_gain(top1, gain)]
+    if "transferred" in top1:
+        sentences.append(_likewise(_points(top1["contracted"], top1["transferred"]), top1["transferred"]))
     if "giant" in top1:
         sentences.append(_giant(_points(top1["giant"], top1["control"]), top1["giant"]))
     if pictures:
@@ -40,6 +42,13 @@ def _some_gain(top1: dict[str, float], gain: float) -> str:
         f"The contracted model gains {gain:.1f} points on the control ({top1['contracted']:.1%} against "
         f"{top1['control']:.1%}) at the same architecture. One run is one seed, not evidence: "
         "seeds differ by about 0.3 to 0.6 points; repeat the run with other seeds before relying on it."
+    )
+
+
+def _likewise(lead: float, top1: float) -> str:
+    return (
+        f"The tiny model that was trained plainly on the first data and tuned likewise reached {top1:.1%}: the "
+        f"contracted model stands {lead:+.1f} points from it. The control was trained from scratch on the new data."
     )
 
 

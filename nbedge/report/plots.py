@@ -12,8 +12,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKERS = {"onnx": "o", "tflite": "s"}
-_COLOURS = {"control": CONTROL, "giant": GIANT, "linearized": CONTRACTED}
-_STYLES = {"control": (0, (4, 1.5)), "giant": "solid", "linearized": "solid"}
+_COLOURS = {"control": CONTROL, "transferred": MUTED, "giant": GIANT, "linearized": CONTRACTED, "tuned": CONTRACTED}
+_STYLES = {
+    "control": (0, (4, 1.5)),
+    "transferred": (0, (1, 1)),
+    "giant": "solid",
+    "linearized": "solid",
+    "tuned": "solid",
+}
 #: classes drawn; of more, those where the two models differ most
 CLASSES = 40
 
@@ -78,10 +84,9 @@ def training(summary: Summary) -> str | None:
 
 def _in_sequence(summary: Summary) -> list[tuple[str, int, tuple[Epoch, ...]]]:
     """Give each stage the number of its first epoch: the linearization goes on where the giant's training ended."""
-    giant = len(summary.curves.get("giant", ()))
-    return [
-        (stage, giant + 1 if stage == "linearized" else 1, epochs) for stage, epochs in summary.curves.items() if epochs
-    ]
+    giant, linearized = (len(summary.curves.get(stage, ())) for stage in ("giant", "linearized"))
+    first = {"linearized": giant + 1, "tuned": giant + linearized + 1}
+    return [(stage, first.get(stage, 1), epochs) for stage, epochs in summary.curves.items() if epochs]
 
 
 def _curves(loss: "Axes", accuracy: "Axes", slope: "Axes", stage: str, first: int, epochs: tuple[Epoch, ...]) -> None:

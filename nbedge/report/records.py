@@ -11,7 +11,7 @@ from nbedge.errors import InputError
 Json = dict[str, Any]
 
 #: in the order in which they are trained
-STAGES = ("control", "giant", "linearized")
+STAGES = ("control", "transferred", "giant", "linearized", "tuned")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from nbedge.report import closing
 from nbedge.report.records import Json, Records, read
 
 #: rows that nothing has to be equal to: they are trained, not derived
-TRAINED = ("control", "giant")
+TRAINED = ("control", "transferred", "giant")
 UNJUDGED = "\N{EN DASH}"
 #: the worst first
 _VERDICTS = ("FAIL", "NOT CHECKED", "PASS")
@@ -20,7 +20,7 @@ class Row:
     """A model or an exported file; what is not known is None.
 
     Attributes:
-        name: "control", "giant", "contracted", or the name of an exported file.
+        name: "control", "giant", "contracted", "transferred", "merged", or the name of an exported file.
         parameters: number of weights.
         macs: multiply-accumulates for one picture.
         top1: accuracy, a fraction.
@@ -125,7 +125,7 @@ def of_records(records: Records) -> Summary:
         return Summary(
             name=(records.manifest or {}).get("name") or records.path.resolve().name,
             pictures=evaluation.get("pictures", 0),
-            rows=_rows(evaluation.get("rows", []), _files(records), edges),
+            rows=_rows(evaluation.get("rows", []), _files(records), edges, _trained(records)),
             edges=edges,
             curves={stage: tuple(map(_epoch, curve["epochs"])) for stage, curve in records.curves.items()},
         )
@@ -139,21 +139,28 @@ def _files(records: Records) -> dict[str, Json]:
     return exported | {values["file"]: values for values in (records.bench or {}).get("rows", [])}
 
 
-def _rows(evaluated: list[Json], exported: dict[str, Json], edges: tuple[Edge, ...]) -> tuple[Row, ...]:
+def _trained(records: Records) -> tuple[str, ...]:
+    """Return the rows that no merge leads to; a contracted model that was tuned further is one of them."""
+    return (*TRAINED, "contracted") if "tuned" in records.curves else TRAINED
+
+
+def _rows(
+    evaluated: list[Json], exported: dict[str, Json], edges: tuple[Edge, ...], trained: tuple[str, ...]
+) -> tuple[Row, ...]:  # fmt: skip
     # files may be there that were not evaluated
     names = {values["name"] for values in evaluated}
     alone = [{"name": name} for name in exported if name not in names]
-    return tuple(_row(values, exported.get(values["name"], {}), edges) for values in [*evaluated, *alone])
+    return tuple(_row(v, exported.get(v["name"], {}), edges, trained) for v in [*evaluated, *alone])
 
 
-def _row(evaluated: Json, timed: Json, edges: tuple[Edge, ...]) -> Row:
+def _row(evaluated: Json, timed: Json, edges: tuple[Edge, ...], trained: tuple[str, ...]) -> Row:
     names = {evaluated["name"], Path(evaluated.get("file") or evaluated["name"]).name}
     judged = _worst(edge.verdict for edge in edges if Path(edge.candidate).name in names)
     return Row(
         name=evaluated["name"],
         **{key: evaluated.get(key) for key in ("parameters", "macs", "top1", "top5", "flips")},
         **{key: timed.get(key) for key in ("size_bytes", "latency_median_ms", "latency_p90_ms", "peak_rss_bytes")},
-        verdict=UNJUDGED if evaluated["name"] in TRAINED else judged,
+        verdict=UNJUDGED if evaluated["name"] in trained else judged,
         stability=timed.get("verdict"),
     )
 

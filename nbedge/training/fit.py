@@ -155,7 +155,8 @@ def _fit(
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         trainer = lightning.Trainer(
             max_epochs=epochs, callbacks=[*callbacks, *([_bar(title)] if title else [])], devices=each,
-            num_nodes=machines, strategy="ddp" if each * machines > 1 else "auto", precision=settings.precision,
+            num_nodes=machines, strategy="ddp" if each * machines > 1 else "auto", precision=settings.precision,  # type: ignore[arg-type]
+
             accumulate_grad_batches=settings.accumulate, logger=False, enable_checkpointing=False,
             enable_model_summary=False, enable_progress_bar=False, use_distributed_sampler=False,
         )  # fmt: skip

@@ -52,7 +52,8 @@ def together() -> Iterator[None]:
 
 def _environment() -> Any:
     """Return Lightning's view of how this process was started with others; None if it was started alone."""
-    from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     for kind in (TorchElasticEnvironment, SLURMEnvironment):
         if kind.detect():

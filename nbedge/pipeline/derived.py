@@ -1,0 +1,61 @@
+"""Recipes that nobody writes: the transfer of a giant to new data, and the rehearsal of a long run."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nbedge import files
+from nbedge.checkpoint import read_metadata
+from nbedge.data import anchored, load
+from nbedge.recipe import DataSection, ExportSection, ModelSection, Recipe, TrainSection, TransferSection
+
+#: of a rehearsal
+CLASSES = 10
+BATCH = 10
+
+
+def transfer(
+    giant: Path, control: Path | None, data: str, arguments: Mapping[str, Any], settings: Mapping[str, Any]
+) -> Recipe:  # fmt: skip
+    """Return the recipe that moves a giant to new data.
+
+    Args:
+        giant: its checkpoint, which says what the model is and how pictures are normalised.
+        control: checkpoint of the tiny model that was trained plainly on the giant's data.
+        data: the new pictures.
+        arguments: of the model's factory, where the number of outputs is not called num_classes.
+        settings: epochs, ramp, batch_size, learning_rate, seed, and formats separated by commas.
+
+    Raises:
+        InputError: the data cannot be read, or the settings are no settings.
+    """
+    about = read_metadata(files.existing(giant, "the giant"))
+    classes = len(load(data, about.preprocessing.shape).classes)
+    formats = tuple(filter(None, settings["formats"].split(",")))
+    paths = (str(path.resolve()) if path else "" for path in (giant, control))
+    train = TrainSection(
+        batch_size=settings["batch_size"], learning_rate=settings["learning_rate"], plt_epochs=settings["epochs"],
+        ramp=settings["ramp"],
+    )  # fmt: skip
+    return Recipe(
+        name=f"{giant.stem}_transfer", seed=settings["seed"], train=train,
+        model=ModelSection(
+            about.model.text, about.preprocessing.shape, {**about.model.arguments, "num_classes": classes, **arguments}
+        ),
+        data=DataSection(anchored(data, Path.cwd()), mean=about.preprocessing.mean, std=about.preprocessing.std),
+        export=ExportSection(formats), transfer=TransferSection(*paths),
+    )  # fmt: skip
+
+
+def rehearsal(recipe: Recipe) -> Recipe:
+    """Return `recipe` with a few steps on generated pictures of ten classes: it shows what would stop a long run."""
+    train = replace(
+        recipe.train, batch_size=BATCH * recipe.train.accumulate, giant_epochs=1, plt_epochs=2, ramp=0.5,
+        warmup_epochs=0.0, reestimate=min(recipe.train.reestimate, BATCH), workers=0,
+    )  # fmt: skip
+    return replace(
+        recipe, train=train, data=DataSection(f"generated:{CLASSES}", calibration=CLASSES),
+        model=replace(recipe.model, arguments={**recipe.model.arguments, "num_classes": CLASSES}),
+        plt=replace(recipe.plt, fall=min(recipe.plt.fall, 0.25)),
+    )  # fmt: skip
