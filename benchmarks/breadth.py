@@ -125,23 +125,29 @@ def _fill_(row: Row) -> None:
     torch.manual_seed(0)
     tiny = load_timm().create_model(row.name).eval()
     row.side = _side(tiny)
-    batches = [_pictures(PICTURES, row.side, seed) for seed in range(BATCHES)]
-    _disturb_(tiny)
-    _calibrate_(tiny, batches)
-    x = _pictures(COMPARED, row.side, BATCHES)
+    batches = [pictures(PICTURES, row.side, seed) for seed in range(BATCHES)]
+    disturb_(tiny)
+    calibrate_(tiny, batches)
+    x = pictures(COMPARED, row.side, BATCHES)
     _survey_(row, tiny, x[:1])
     plan = nbedge.propose(tiny, x[:1])
-    giant = nbedge.expand(tiny, plan)
+    giant = straight_giant(tiny, plan, batches)
     costs = cost(tiny, x[:1]), cost(giant, x[:1])
     del tiny
     row.sites = len(plan.sites)
     row.parameters = costs[0].parameters, costs[1].parameters
     row.macs = costs[0].macs, costs[1].macs
+    _contract_(row, giant, x)
+
+
+def straight_giant(tiny: nn.Module, plan: nbedge.Plan, batches: Iterable[Tensor]) -> nn.Module:
+    """Return the giant in eval mode at slope 1, its blocks disturbed, its statistics those of `batches`."""
+    giant = nbedge.expand(tiny, plan)
     set_slope_(giant, 1.0)
     for _, block in expanded_blocks(giant):
-        _disturb_(block)
-    _calibrate_(giant, batches)
-    _contract_(row, giant, x)
+        disturb_(block)
+    calibrate_(giant, batches)
+    return giant
 
 
 def _contract_(row: Row, giant: nn.Module, x: Tensor) -> None:
@@ -149,14 +155,14 @@ def _contract_(row: Row, giant: nn.Module, x: Tensor) -> None:
     started = time.perf_counter()
     contracted = nbedge.contract(giant)
     row.contract_s = time.perf_counter() - started
-    row.float32_error = _difference(giant, contracted, x)
+    row.float32_error = difference(giant, contracted, x)
     fresh = load_timm().create_model(row.name).eval()
     row.cost_equal = cost(fresh, x[:1]) == cost(contracted, x[:1])
     row.keys_equal = _loads(contracted, fresh, x)
     changed = _changed(giant, contracted)
     del contracted, fresh
     giant.double()
-    row.float64_error = _difference(giant, nbedge.contract(giant), x.double())
+    row.float64_error = difference(giant, nbedge.contract(giant), x.double())
     faults = {
         "keys, shapes or answers are not those of a new model": not row.keys_equal,
         "parameters or MACs are not those of a new model": not row.cost_equal,
@@ -192,7 +198,7 @@ def _side(model: nn.Module) -> int:
     return SIDES[-1]
 
 
-def _pictures(count: int, side: int, seed: int) -> Tensor:
+def pictures(count: int, side: int, seed: int) -> Tensor:
     """Return (count, 3, side, side): a ramp in each channel, and noise."""
     generator = torch.Generator().manual_seed(seed)
     slopes = torch.randn(count, 3, 2, 1, 1, generator=generator)
@@ -205,7 +211,7 @@ def _norms(model: nn.Module) -> list[_BatchNorm]:
     return [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
 
 
-def _disturb_(model: nn.Module) -> None:
+def disturb_(model: nn.Module) -> None:
     """Give BatchNorms random scales and shifts, and the layers random biases."""
     for layer in model.modules():
         norm = isinstance(layer, _BatchNorm)
@@ -215,7 +221,7 @@ def _disturb_(model: nn.Module) -> None:
             nn.init.normal_(layer.bias, 0, 0.5 if norm else 0.1)
 
 
-def _calibrate_(model: nn.Module, batches: Iterable[Tensor]) -> None:
+def calibrate_(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set the statistics of every BatchNorm to the plain mean over `batches`; leave the model in eval mode."""
     model.eval()
     momenta = {norm: norm.momentum for norm in _norms(model)}
@@ -230,7 +236,7 @@ def _calibrate_(model: nn.Module, batches: Iterable[Tensor]) -> None:
     model.eval()
 
 
-def _difference(giant: nn.Module, contracted: nn.Module, x: Tensor) -> float:
+def difference(giant: nn.Module, contracted: nn.Module, x: Tensor) -> float:
     """Return max|Δ| / max|y|."""
     with torch.inference_mode():
         wanted, found = giant(x), contracted(x)
@@ -250,7 +256,7 @@ def _loads(contracted: nn.Module, fresh: nn.Module, x: Tensor) -> bool:
     if _shapes(state) != _shapes(fresh.state_dict()):
         return False
     fresh.load_state_dict(state, strict=True)
-    return _difference(contracted, fresh, x) == 0
+    return difference(contracted, fresh, x) == 0
 
 
 def _shapes(state: Mapping[str, Tensor]) -> list[tuple[str, torch.Size]]:
