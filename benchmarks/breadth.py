@@ -31,7 +31,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import nbedge
 from nbedge.blocks import expanded_blocks
 from nbedge.files import write_bytes
-from nbedge.linearization import set_slope_
+from nbedge.slopes import set_slope_
 from nbedge.survey import survey
 from nbedge.tracing import cost
 
@@ -41,6 +41,7 @@ RESULTS = Path(__file__).parent / "results" / "breadth.jsonl"
 SIDES = (64, 96, 128, 224, 256)
 #: of max|Δ| / max|y| in float64; correct merges of the table stay far below
 LIMIT = 1e-9
+#: pictures of a batch and batches for the statistics; pictures that the models are compared on
 PICTURES, BATCHES, COMPARED = 16, 2, 4
 _KEPT: list[torch.library.Library] = []
 

@@ -44,6 +44,9 @@ TOO_LONG = {
     "python benchmarks/sample_accuracy.py runs/full-0 runs/full-1 runs/full-2",
     "python benchmarks/step_time.py",
     "python benchmarks/contraction_error.py",
+    "make setup-timm",
+    ".venv-timm/bin/python benchmarks/breadth.py --resume",
+    "python benchmarks/breadth_page.py",
 }
 COMMON = {"--json", "--quiet", "--verbose", "--no-color", "--help"}
 OF_A_MODEL = {"--model", "--weights", "--model-args", "--input", "--mean", "--std", "--trust"}

@@ -1,8 +1,9 @@
 """A network of each family of docs/breadth.md, by the same code; the whole table takes `benchmarks/breadth.py`."""
 
-import breadth
 import pytest
 import torch
+
+import breadth
 
 pytestmark = [pytest.mark.group("timm"), pytest.mark.filterwarnings("default")]
 

@@ -3,14 +3,14 @@
 import copy
 from pathlib import Path
 
-import breadth
 import pytest
 import torch
 from torch import Tensor, nn
 
+import breadth
 import nbedge
-from nbedge.checkpoint import Checkpoint
 from nbedge.blocks import Expanded, expanded_blocks
+from nbedge.checkpoint import Checkpoint
 from nbedge.errors import InputError
 from nbedge.reference import ModelReference
 from nbedge.selection import Every, Named, Policy
@@ -56,7 +56,11 @@ def assert_same_state(one: nn.Module, other: nn.Module) -> None:
 
 @pytest.mark.parametrize(
     ("name", "pattern"),
-    [("mobilenetv2_035", "blocks.*.conv_pw"), ("mobilenetv3_small_050", "*.se.conv_*"), ("tf_efficientnet_lite0", "blocks.[0-2].*")],
+    [
+        ("mobilenetv2_035", "blocks.*.conv_pw"),
+        ("mobilenetv3_small_050", "*.se.conv_*"),
+        ("tf_efficientnet_lite0", "blocks.[0-2].*"),
+    ],
 )
 def test_timm_s_reparameterize_model_contracts_a_giant(name: str, pattern: str) -> None:
     giant = giant_of(timm.create_model(name), Named(pattern))
@@ -141,8 +145,9 @@ def test_a_checkpoint_of_a_giant_opens_again(tmp_path: Path) -> None:
     tiny = reference.build()
     plan = nbedge.propose(tiny, X[:1])
     giant = breadth.straight_giant(tiny, plan, BATCHES)
+    about = nbedge.Preprocessing((3, SIDE, SIDE), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     path = tmp_path / "giant.safetensors"
-    nbedge.save_checkpoint(path, giant, Checkpoint("giant", reference, nbedge.Preprocessing((3, SIDE, SIDE)), plan=plan))
+    nbedge.save_checkpoint(path, giant, Checkpoint("giant", reference, about, ("a", "b", "c"), plan))
     assert_same_state(nbedge.load_checkpoint(path)[0], giant)
 
 
