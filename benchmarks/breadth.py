@@ -43,7 +43,8 @@ SIDES = (64, 96, 128, 224, 256)
 LIMIT = 1e-9
 #: pictures of a batch and batches for the statistics; pictures that the models are compared on
 PICTURES, BATCHES, COMPARED = 16, 2, 4
-_KEPT: list[torch.library.Library] = []
+#: what must live as long as torchvision
+_KEPT: list[Any] = []
 
 
 @dataclass(slots=True)
@@ -95,7 +96,7 @@ class Row:
 def load_timm() -> Any:
     """Return timm. It needs torchvision, whose wheel cannot load its own operators beside a torch without CUDA."""
     if torch.version.cuda is None and not _KEPT:
-        stub = torch.library.Library("torchvision", "DEF")
+        stub: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
         for name in ("nms", "qnms"):
             stub.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _KEPT.append(stub)
@@ -215,11 +216,11 @@ def _norms(model: nn.Module) -> list[_BatchNorm]:
 def disturb_(model: nn.Module) -> None:
     """Give BatchNorms random scales and shifts, and the layers random biases."""
     for layer in model.modules():
-        norm = isinstance(layer, _BatchNorm)
-        if norm and layer.weight is not None:
+        if isinstance(layer, _BatchNorm) and layer.affine:
             nn.init.uniform_(layer.weight, 0.5, 1.5)
-        if (norm or isinstance(layer, nn.Conv2d | nn.Linear)) and isinstance(layer.bias, Tensor):
-            nn.init.normal_(layer.bias, 0, 0.5 if norm else 0.1)
+            nn.init.normal_(layer.bias, 0, 0.5)
+        elif isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+            nn.init.normal_(layer.bias, 0, 0.1)
 
 
 def calibrate_(model: nn.Module, batches: Iterable[Tensor]) -> None:

@@ -1,11 +1,11 @@
-"""A network of each family of docs/breadth.md, by the same code; the whole table takes `benchmarks/breadth.py`."""
+"""Networks of docs/breadth.md, measured by the same code; `benchmarks/breadth.py` measures all of them."""
 
 import pytest
 import torch
 
 import breadth
 
-pytestmark = [pytest.mark.group("timm"), pytest.mark.filterwarnings("default")]
+pytestmark = pytest.mark.group("timm")
 
 #: boosted at three sites or more, nine of ten plain 1x1 convolutions accepted
 BOOSTED = (
