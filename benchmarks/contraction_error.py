@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import nbedge
 from nbedge import data, samples
 from nbedge.blocks import expanded_blocks
-from nbedge.linearization import set_slope_
+from nbedge.slopes import set_slope_
 
 SAMPLES = Path(__file__).parent.parent / "sample_models"
 FASHION = f"npz:{SAMPLES / 'fashion_mnist' / 'data.npz'}"
@@ -65,6 +65,7 @@ CASES = (
 def inputs_of(case: Case, count: int) -> Tensor:
     """Return `count` training pictures as inputs (count, c, h, w), drawn by a seed."""
     pictures = data.read(case.pictures, case.shape).train
+    assert isinstance(pictures, data.Pictures)
     chosen = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(0))[:count]
     images = pictures.images[chosen.numpy()]
     return torch.from_numpy(nbedge.Preprocessing(case.shape, *data.statistics(images))(images))

@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from nbedge.errors import ContractionError
 from nbedge.layers import Branches, Geometry, Padding, channels, is_known, is_norm, scale_shift
 from nbedge.slopes import SlopedActivation
 
 #: modules that change nothing in eval mode at slope 1
-_IDENTITIES = (SlopedActivation, nn.Identity, nn.Dropout)
+_IDENTITIES = (SlopedActivation, nn.Identity, _DropoutNd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +217,8 @@ def _embedded(found: AffineMap, target: Geometry, name: str) -> AffineMap:
             f"{name} slides over the input in another way than the branches beside it; rebuild the giant"
         )
     weight = found.weight.new_zeros(*found.weight.shape[:3], *target.kernel)
-    weight[(..., *tap)] = found.weight[..., 0]
+    place: Any = (..., *tap)
+    weight[place] = found.weight[..., 0]
     return replace(found, weight=weight.reshape(*found.weight.shape[:3], -1), geometry=target)
 
 

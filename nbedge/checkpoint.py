@@ -22,7 +22,7 @@ from nbedge.reference import ModelReference
 SCHEMA_VERSION = 1
 KEY = "nbedge"
 #: what a checkpoint can be; "giant" and "linearized" hold expanded blocks
-STAGES = ("control", "giant", "linearized", "contracted", "weights")
+STAGES = ("control", "transferred", "giant", "linearized", "merged", "contracted", "weights")
 EXPANDED = ("giant", "linearized")
 
 
@@ -125,7 +125,7 @@ def load_checkpoint(path: Path, *, model: str | None = None, trust: bool = False
             "or pass --trust to run it"
         )
     module = about.build()
-    _load_strictly(module, _tensors(path), path)
+    _load_strictly(module, tensors(path), path)
     return module.eval(), about
 
 
@@ -157,7 +157,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
         CheckpointError: the file is missing or damaged, a pickled module, or belongs to another model.
     """
     if files.existing(path, "the weights").suffix == ".safetensors":
-        _load_strictly(model, _tensors(path), path)
+        _load_strictly(model, tensors(path), path)
         return
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -187,7 +187,12 @@ def _refuse_foreign(path: Path) -> None:
         raise CheckpointError(f"{path} is cut short or no .safetensors file; copy or train it again")
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def tensors(path: Path) -> dict[str, Tensor]:
+    """Return name -> tensor of everything in a .safetensors file.
+
+    Raises:
+        CheckpointError: the file is cut short or damaged.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)

@@ -6,6 +6,7 @@ from torch import nn
 
 from nbedge.blocks import Block, expanded_blocks
 from nbedge.errors import ContractionError
+from nbedge.tracing import paths
 from nbedge.wrappers import unwrapped
 
 
@@ -39,8 +40,8 @@ def contract(giant: nn.Module) -> nn.Module:
 
 def _shapes(giant: nn.Module, blocks: list[tuple[str, Block]]) -> dict[str, tuple[int, ...]]:
     """Return name -> shape of everything in the tiny model's state: what no block holds, and what was replaced."""
-    inside = tuple(f"{name}." for name, _ in blocks)
+    inside = tuple(f"{path}." for _, block in blocks for path in paths(giant, block))
     shapes = {n: tuple(v.shape) for n, v in giant.state_dict().items() if not n.startswith(inside)}
-    for name, block in blocks:
-        shapes |= {f"{name}.{key}": tuple(v.shape) for key, v in block.replaced.layer.state_dict().items()}
+    for path, layer in ((path, block.replaced.layer) for _, block in blocks for path in paths(giant, block)):
+        shapes |= {f"{path}.{key}": tuple(v.shape) for key, v in layer.state_dict().items()}
     return shapes

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nbedge.preprocessing import Preprocessing
+from nbedge.preprocessing import Images, Preprocessing
 
 Logits = NDArray[np.floating[Any]]
 
@@ -58,9 +58,7 @@ def top_k(logits: Logits, labels: NDArray[np.int64], k: int) -> float:
     return float((first == labels[:, None]).any(1).mean())
 
 
-def logits_of_module(
-    model: Any, images: NDArray[np.uint8], preprocessing: Preprocessing, size: int = 500
-) -> NDArray[np.float32]:
+def logits_of_module(model: Any, images: Images, preprocessing: Preprocessing, size: int = 500) -> NDArray[np.float32]:
     """Run a torch module in eval mode over pictures (n, h, w, c), `size` at a time; its mode is restored."""
     import torch
 

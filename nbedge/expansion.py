@@ -8,8 +8,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from nbedge.blocks import Expanded, Template, refusal, started
 from nbedge.errors import PlanError
-from nbedge.layers import Layer, channels, is_known, is_norm
+from nbedge.layers import Layer, channels, is_known, is_norm, uninitialized
 from nbedge.plan import Plan, Site
+from nbedge.tracing import registrations
 
 
 def expand(model: nn.Module, plan: Plan, *, seed: int = 0) -> nn.Module:
@@ -26,6 +27,9 @@ def expand(model: nn.Module, plan: Plan, *, seed: int = 0) -> nn.Module:
         PlanError: the plan was made for another model, names a layer that the model lacks, or a block that cannot take
             that layer's place.
     """
+    lazy = uninitialized(model)
+    if lazy:
+        raise PlanError(f"the model holds layers without shapes yet ({lazy[0]}); run it once on an input first")
     plan.check(model)
     giant = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]):  # drawn on the CPU, so that a giant is the same on every device
@@ -42,7 +46,7 @@ def _block(giant: nn.Module, site: Site) -> Expanded:
         raise PlanError(f"site {site.layer}: {why}; change the site or take it out of the plan")
     device, dtype = layer.weight.device, layer.weight.dtype
     chain = started(copy.deepcopy(layer).to("cpu", torch.promote_types(dtype, torch.float32)), site, norm)
-    return Expanded(site, Template.of(layer), chain.to(device, dtype).train(layer.training), giant)
+    return Expanded(site, Template.of(layer), chain.to(device, dtype), giant).train(layer.training)
 
 
 def _layer(giant: nn.Module, site: Site) -> Layer:
@@ -52,6 +56,8 @@ def _layer(giant: nn.Module, site: Site) -> Layer:
             f"site {site.layer} is a {type(layer).__name__}, not a convolution or fully connected layer whose forward "
             "is known; take it out of the plan"
         )
+    if registrations(giant, layer) != 1:
+        raise PlanError(f"site {site.layer} is registered under several names of the model; take it out of the plan")
     return layer  # type: ignore[return-value]
 
 

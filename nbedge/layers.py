@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 
 from nbedge.errors import ContractionError
 from nbedge.samples import Conv2dSame
@@ -36,7 +37,8 @@ def is_known(module: nn.Module) -> bool:
 
 
 def _pads_like_tf(module: nn.Module) -> bool:
-    return type(module) is Conv2dSame or _qualified(module) in _SAME
+    ours = type(module) is Conv2dSame and not any(module.padding)  # else it pads twice
+    return ours or _qualified(module) in _SAME
 
 
 def is_norm(module: object) -> bool:
@@ -48,6 +50,15 @@ def is_norm(module: object) -> bool:
 
 def _qualified(module: nn.Module) -> str:
     return f"{type(module).__module__}.{type(module).__qualname__}"
+
+
+def uninitialized(model: nn.Module) -> tuple[str, ...]:
+    """Return the paths of the lazy layers, which have no weights and shapes yet."""
+    return tuple(sorted(name for name, module in model.named_modules() if any(map(is_lazy, _own(module)))))
+
+
+def _own(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(recurse=False), *module.buffers(recurse=False)]
 
 
 def dims(layer: nn.Module) -> int:
@@ -99,6 +110,11 @@ class Geometry:
     def pads(self) -> bool:
         """Whether the input is padded."""
         return _pads(self.padding)
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether as much is padded before as behind, which is all that a layer of torch can do by itself."""
+        return not isinstance(self.padding, str) and all(first == last for first, last in self.padding)
 
     def before(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Return the padding in pixels before each dimension of an input of `size`."""
@@ -169,6 +185,7 @@ def convolution(layer: Layer, inputs: int, outputs: int, groups: int, bias: bool
     if isinstance(layer, nn.Linear):
         return nn.Linear(inputs, outputs, **options)
     assert not isinstance(geometry.padding, str)
+    assert geometry.is_symmetric
     padding = tuple(first for first, _ in geometry.padding)
     return CONVOLUTIONS[dims(layer)](
         inputs, outputs, geometry.kernel, geometry.stride, padding, geometry.dilation, groups,

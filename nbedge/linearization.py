@@ -71,7 +71,7 @@ class PLT:
         Raises:
             InputError: the model has no expanded block, or `order` names other blocks than it has.
         """
-        blocks = dict(expanded_blocks(giant))
+        blocks = [block for _, block in expanded_blocks(giant)]
         if not blocks:
             raise InputError("the model has no expanded block, so there is no slope to set; expand it first")
         self.step = step
@@ -80,14 +80,13 @@ class PLT:
             value = self.slope(step)
             set_slope_(giant, value)
             return value
-        places = {block.site.layer: block for block in blocks.values()}
-        if places.keys() != set(self.order):
-            strange = min(places.keys() ^ set(self.order))
-            raise InputError(f"the order of PLT and the giant's blocks differ: {strange} is in one of them only")
-        values = [self.slope(step, place, len(self.order)) for place in range(len(self.order))]
-        for name, value in zip(self.order, values, strict=True):
-            set_slope_(places[name], value)
-        return min(values)
+        strange = {block.site.layer for block in blocks} ^ set(self.order)
+        if strange:
+            raise InputError(f"the order of PLT and the giant's blocks differ: {min(strange)} is in one of them only")
+        values = {name: self.slope(step, place, len(self.order)) for place, name in enumerate(self.order)}
+        for block in blocks:
+            set_slope_(block, values[block.site.layer])
+        return min(values.values())
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values for a training checkpoint."""

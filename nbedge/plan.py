@@ -41,8 +41,9 @@ class Site:
 
     def __post_init__(self) -> None:
         """Refuse what no block can be built from."""
-        for what, value in (("layer", self.layer), ("norm", self.norm or "")):
-            if not isinstance(value, str):
+        paths = {"layer": self.layer} | ({} if self.norm is None else {"norm": self.norm})
+        for what, value in paths.items():
+            if not isinstance(value, str) or not value:
                 raise PlanError(f"site {self.layer}: {what} is {value!r}; give a module path")
         for what, value, known in (
             ("block", self.block, BLOCKS), ("activation", self.activation, ACTIVATIONS), ("start", self.start, STARTS),

@@ -1,12 +1,33 @@
 """What turns a picture into a network's input: one record for training, calibration and the device."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nbedge.errors import InputError
+
+
+class Images(Protocol):
+    """Pictures (n, h, w, c) uint8: an array, or what decodes them when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The (n, h, w, c)."""
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8]:
+        """The type of a pixel."""
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+
+    def __getitem__(self, rows: slice | NDArray[np.int64], /) -> NDArray[np.uint8]:
+        """Return the pixels of a slice, or of the numbers `rows` (n,)."""
+
+    def take(self, indices: NDArray[np.int64], /, axis: int) -> "Images":
+        """Return the pictures at `indices`; `axis` is 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +57,10 @@ class Preprocessing:
         if min(self.std) <= 0:
             raise InputError(f"std {self.std} must be above 0 in every channel")
 
-    def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def __call__(self, pictures: Images) -> NDArray[np.float32]:
         """Normalise `pictures` (n, h, w, c) into an input (n, c, h, w), contiguous."""
         scale, shift = self.scale_shift()
-        x = pictures.astype(np.float32) * scale + shift
+        x = pictures[:].astype(np.float32) * scale + shift
         return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
 
     def scale_shift(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

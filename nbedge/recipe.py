@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import re
 import tomllib
 import types
@@ -13,10 +14,20 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from nbedge import files
 from nbedge.conversion.chain import steps
+from nbedge.data import anchored
+from nbedge.distillation import TeacherFree
 from nbedge.errors import InputError
+from nbedge.linearization import ORDERS, SHAPES
+from nbedge.plan import BLOCKS, Site
 from nbedge.preprocessing import Preprocessing
+from nbedge.selection import Every, Policy, parse
 from nbedge.training import TrainSettings
 from nbedge.verification import Limits
+
+#: what is trained after slope 1
+TAILS = ("giant", "squeezed", "contract-and-tune")
+#: the order of PLT that has to be measured
+MEASURED = "least-sensitive-first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +50,7 @@ class DataSection:
     """The pictures.
 
     Attributes:
-        source: folder:PATH, npz:PATH or fashion-mnist:PATH; a relative path starts at the recipe.
+        source: folder:PATH, npz:PATH, fashion-mnist:PATH or hf:NAME; a relative path starts at the recipe.
         validation: share of the training pictures held back for choices.
         calibration: training pictures held back for quantizers.
         mean: per channel in [0, 1] units; measured on the training pictures if left out.
@@ -55,10 +66,35 @@ class DataSection:
 
 @dataclass(frozen=True, slots=True)
 class PlanSection:
-    """Which layers are expanded: every `every`-th site, at `ratio` hidden channels per input channel."""
+    """Which layers are expanded, and by which block.
+
+    Attributes:
+        every: take every `every`-th site.
+        ratio: hidden channels per input channel.
+        choose: another choice, in place of `every`: all, name:PATTERN, macs:SHARE or budget:TIMES.
+        block: inverted_residual, basic, bottleneck, linear or branches; empty: the inverted residual, for a fully
+            connected layer the basic block.
+        start: random, zero or factorized.
+        shortcut: an identity around each block.
+    """
 
     every: int = 2
-    ratio: int = 6
+    ratio: float = 6
+    choose: str = ""
+    block: str = ""
+    start: str = "random"
+    shortcut: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no plan can be made of."""
+        Site("a layer", None, block=self.block or BLOCKS[0], ratio=self.ratio, start=self.start, shortcut=self.shortcut)
+        if self.choose:
+            parse(self.choose)
+
+    @property
+    def policy(self) -> Policy:
+        """The choice."""
+        return parse(self.choose) if self.choose else Every(self.every)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +105,71 @@ class TrainSection(TrainSettings):
         giant_epochs: of the giant, slope 0.
         plt_epochs: of the tuning, in which the slopes rise to 1.
         ramp: share of the tuning over which they rise; the rest is trained at slope 1.
+        plt_learning_rate: at the top of the tuning's schedule; 0: that of the giant.
+        tail: what is trained after slope 1. "giant": the giant. "squeezed": the giant, which runs as the tiny model
+            while its factors are trained. "contract-and-tune": the contracted model.
+        reestimate: training pictures on which BatchNorm statistics are measured anew before contraction; 0: none.
     """
 
     giant_epochs: int = 20
     plt_epochs: int = 20
     ramp: float = 0.25
+    plt_learning_rate: float = 0.0
+    tail: str = "giant"
+    reestimate: int = 0
+
+    @property
+    def ramp_epochs(self) -> int:
+        """Whole epochs of the tuning before contraction, where the contracted model is tuned."""
+        return min(self.plt_epochs - 1, max(1, math.ceil(self.ramp * self.plt_epochs)))
+
+
+@dataclass(frozen=True, slots=True)
+class PltSection:
+    """How the slopes rise.
+
+    Attributes:
+        shape: linear or cosine.
+        order: together, front-to-back, back-to-front or least-sensitive-first (measured on validation pictures).
+        penalty: weight in the loss of slopes that are learned; 0: they follow the schedule alone.
+        fall: share of the tuning over which the slopes fall from 1 first, for plans that start factorized.
+    """
+
+    shape: str = "linear"
+    order: str = "together"
+    penalty: float = 0.0
+    fall: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DistillSection:
+    """What the tuning learns from besides the labels.
+
+    Attributes:
+        teacher: "giant": the giant as it was before the tuning; "virtual": teacher-free; a path: that checkpoint;
+            empty: nothing.
+        weight: of the teacher in the loss, between 0 and 1.
+        temperature: that softens its answers.
+        features: weight of the distance between feature maps behind the expanded layers; of the teacher "giant" only.
+    """
+
+    teacher: str = ""
+    weight: float = 0.5
+    temperature: float = 4.0
+    features: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TransferSection:
+    """A giant that was trained on other data: its head is replaced, and the tuning is on the new data.
+
+    Attributes:
+        giant: its checkpoint; empty: no transfer.
+        control: checkpoint of the tiny model that was trained plainly on the same data, for the control.
+    """
+
+    giant: str = ""
+    control: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +200,9 @@ class Recipe:
     threads: int = 1
     plan: PlanSection = PlanSection()
     train: TrainSection = TrainSection()
+    plt: PltSection = PltSection()
+    distill: DistillSection = DistillSection()
+    transfer: TransferSection = TransferSection()
     export: ExportSection = ExportSection()
     bench: BenchSection = BenchSection()
     limits: Limits = field(default_factory=Limits)
@@ -116,7 +215,8 @@ class Recipe:
             ("seed", self.seed, 0), ("threads", self.threads, 1), ("train.giant_epochs", self.train.giant_epochs, 1),
             ("train.plt_epochs", self.train.plt_epochs, 1), ("data.calibration", self.data.calibration, 1),
             ("bench.processes", self.bench.processes, 1), ("bench.threads", self.bench.threads, 1),
-            ("plan.every", self.plan.every, 1), ("plan.ratio", self.plan.ratio, 1),
+            ("plan.every", self.plan.every, 1), ("train.reestimate", self.train.reestimate, 0),
+            ("train.plt_learning_rate", self.train.plt_learning_rate, 0), ("plt.penalty", self.plt.penalty, 0),
             ("train.warmup_epochs", self.train.warmup_epochs, 0), ("train.weight_decay", self.train.weight_decay, 0),
             ("each size in model.input", min(self.model.input), 1),
         ):  # fmt: skip
@@ -131,6 +231,18 @@ class Recipe:
         ):
             if not 0 <= share < 1:
                 raise InputError(f"{name} is {share}; give 0 or more, below 1")
+        if not 0 <= self.plt.fall < 1 - self.train.ramp:
+            raise InputError(f"plt.fall is {self.plt.fall}; give a share that leaves train.ramp its own")
+        for name, word, known in (
+            ("train.tail", self.train.tail, TAILS), ("plt.shape", self.plt.shape, tuple(SHAPES)),
+            ("plt.order", self.plt.order, (*ORDERS, MEASURED)),
+        ):  # fmt: skip
+            if word not in known:
+                raise InputError(f"{name} is {word!r}; choose from {', '.join(known)}")
+        if self.train.tail == "contract-and-tune" and self.train.plt_epochs < 2:
+            raise InputError(
+                "train.tail contract-and-tune needs 2 plt_epochs or more: one before contraction, one after"
+            )
         if not self.bench.seconds > 0:
             raise InputError(f"bench.seconds is {self.bench.seconds}; give a number above 0")
         self._refuse_unknown()
@@ -138,6 +250,12 @@ class Recipe:
     def _refuse_unknown(self) -> None:
         """Ask those who will use these values, before hours of training and not after."""
         literal(self.model.arguments)
+        with _of("distill"):
+            TeacherFree(self.distill.weight, self.distill.temperature)
+            if self.distill.features and self.distill.teacher != "giant":
+                raise InputError(
+                    "features are compared with the teacher 'giant' only, whose layers have the same names"
+                )
         one = (0.5,) * self.model.input[0]
         with _of("model or data"):
             Preprocessing(self.model.input, self.data.mean or one, self.data.std or one)
@@ -164,16 +282,28 @@ def read(path: Path) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path} is no TOML: {error}") from error
     recipe: Recipe = _record(Recipe, table, str(path), "")
-    kind, separator, source = recipe.data.source.partition(":")
+    _, separator, source = recipe.data.source.partition(":")
     if not (separator and source):
         raise InputError(f"{path}: data.source is {recipe.data.source!r}; write KIND:PATH, for example folder:pictures")
-    data = replace(recipe.data, source=f"{kind}:{(path.parent / source).resolve()}")
+    recipe = replace(recipe, **_anchored(recipe, path.parent))
+    pictures = replace(recipe.data, source=anchored(recipe.data.source, path.parent))
     file, _, factory = recipe.model.reference.rpartition(":")
     if not file.endswith(".py"):
-        return replace(recipe, data=data)
+        return replace(recipe, data=pictures)
     return replace(
-        recipe, data=data, model=replace(recipe.model, reference=f"{(path.parent / file).resolve()}:{factory}")
+        recipe, data=pictures, model=replace(recipe.model, reference=f"{(path.parent / file).resolve()}:{factory}")
     )
+
+
+def _anchored(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """Return the sections that name checkpoints, with paths that start at the recipe made absolute."""
+    giant, control = (
+        str((folder / p).resolve()) if p else "" for p in (recipe.transfer.giant, recipe.transfer.control)
+    )
+    distill = recipe.distill
+    if distill.teacher not in ("", "giant", "virtual"):
+        distill = replace(distill, teacher=str((folder / distill.teacher).resolve()))
+    return {"transfer": TransferSection(giant, control), "distill": distill}
 
 
 def _record(kind: type[Any], table: Any, place: str, prefix: str) -> Any:

@@ -16,7 +16,7 @@ from nbedge.artifact import TensorSpec
 from nbedge.errors import InputError, needs
 from nbedge.evaluation import Logits
 from nbedge.machine import onnxruntime_kernels
-from nbedge.preprocessing import Preprocessing
+from nbedge.preprocessing import Images, Preprocessing
 
 Arrays = dict[str, NDArray[Any]]
 LAYOUTS = {4: "NCHW", 2: "NC"}
@@ -204,7 +204,7 @@ def answer(runner: Runner, x: NDArray[np.float32]) -> NDArray[np.float32]:
     return dequantize(np.concatenate(parts), exit_)
 
 
-def answer_pictures(runner: Runner, images: NDArray[np.uint8], preprocessing: Preprocessing) -> Logits:
+def answer_pictures(runner: Runner, images: Images, preprocessing: Preprocessing) -> Logits:
     """Run pictures (n, h, w, c) through `runner` and return logits (n, classes)."""
     parts = [answer(runner, preprocessing(images[i : i + 500])) for i in range(0, len(images), 500)]
     return np.concatenate(parts)

@@ -90,26 +90,30 @@ def copy_slopes_(source: nn.Module, target: nn.Module) -> None:
 def learn_slopes_(giant: nn.Module) -> None:
     """Replace each activation of `giant` by one whose slope is learned; the optimizer must be made after this."""
     for name, activation in sloped_activations(giant):
-        learned = LearnedSlope(activation.activation).to(activation.slope.device).train(activation.training)
-        learned.slope.copy_(activation.slope)
-        giant.set_submodule(name, learned)
+        if not isinstance(activation, LearnedSlope):
+            learned = LearnedSlope(activation.activation).to(activation.slope).train(activation.training)
+            learned.slope.copy_(activation.slope)
+            giant.set_submodule(name, learned)
 
 
 def fix_slopes_(giant: nn.Module) -> None:
     """Replace each learned slope of `giant` by the slope in force: the giant has the keys of its plan again."""
     for name, activation in sloped_activations(giant):
         if isinstance(activation, LearnedSlope):
-            fixed = SlopedActivation(activation.activation).to(activation.slope.device).train(activation.training)
+            fixed = SlopedActivation(activation.activation).to(activation.slope).train(activation.training)
             fixed.slope.copy_(activation.effective().detach())
             giant.set_submodule(name, fixed)
 
 
 def penalty(giant: nn.Module) -> Tensor:
-    """Return the mean over all learned slopes of 1 - a², a scalar: what is not linear yet (Layer Folding)."""
+    """Return the mean over all learned slopes of 1 - a, a scalar: what is not linear yet.
+
+    Not of 1 - a², as in Layer Folding: at slope 0, where a giant starts, that has no gradient.
+    """
     slopes = [a.effective() for _, a in sloped_activations(giant) if isinstance(a, LearnedSlope)]
     if not slopes:
         return torch.zeros(())
-    return (1 - torch.stack(slopes) ** 2).mean()
+    return (1 - torch.stack(slopes)).mean()
 
 
 def clamp_learned_(giant: nn.Module) -> None:

@@ -1,17 +1,15 @@
 """survey(): every layer of a model, as a site or with the reason why it is none, found by running the model once."""
 
-import copy
 from collections import Counter
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
 
 from nbedge.blocks import refusal
-from nbedge.layers import Geometry, Layer, dims, is_known, is_norm
+from nbedge.layers import Geometry, Layer, dims, is_known, is_norm, uninitialized
 from nbedge.plan import Refusal, Site
-from nbedge.tracing import WEIGHTED, Call, Trace, trace
+from nbedge.tracing import WEIGHTED, Call, Trace, registrations, trace
 
 #: classes and functions -> the activation that an inserted block takes over
 _ACTIVATIONS = {
@@ -81,29 +79,26 @@ class Survey:
 
 def survey(model: nn.Module, example_input: Tensor, wish: Wish | None = None) -> Survey:
     """Look at every layer of `model` in one forward pass on `example_input`; the model is left as it is."""
-    lazy = {name for name, module in model.named_modules() if _is_lazy(module)}
-    if lazy:  # a forward pass would give the user's own layers their shapes
-        model = copy.deepcopy(model)
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, _LAYERS)]
+    lazy = uninitialized(model)
+    if lazy:  # a forward pass would give them their shapes, and a copy cannot be made
+        return Survey((), tuple(Refusal(name, _LAZY) for name, _ in layers), lazy)
     look = _Look.at(model, example_input, wish or Wish())
     candidates, refused = [], []
-    for name, layer in model.named_modules():
-        if isinstance(layer, _LAYERS):
-            found = _LAZY if name in lazy else look.judge(layer, name)
-            candidates.append(found) if isinstance(found, Candidate) else refused.append(Refusal(name, found))
-    return Survey(tuple(sorted(candidates, key=look.order)), tuple(refused), tuple(sorted(lazy)))
+    for name, layer in layers:
+        found = look.judge(layer, name)
+        candidates.append(found) if isinstance(found, Candidate) else refused.append(Refusal(name, found))
+    return Survey(tuple(sorted(candidates, key=look.order)), tuple(refused))
 
 
-_LAZY = "it has no weights yet (a lazy layer); run the model once on an input before proposing"
-
-
-def _is_lazy(module: nn.Module) -> bool:
-    return any(isinstance(p, UninitializedTensorMixin) for p in module.parameters(recurse=False))
+_LAZY = "the model holds lazy layers, which have no weights yet; run it once on an input before proposing"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Look:
     """One forward pass, and what is asked of it again and again."""
 
+    model: nn.Module
     record: Trace
     names: dict[nn.Module, str]
     owners: Counter[int]
@@ -116,7 +111,7 @@ class _Look:
         names = {module: name for name, module in model.named_modules()}
         owners = Counter(id(p) for module in names for p in module.parameters(recurse=False))
         seen = Counter(_ACTIVATIONS[word] for call in record.calls if (word := _word(call)) in _ACTIVATIONS)
-        return cls(record, names, owners, seen.most_common(1)[0][0] if seen else "relu", wish)
+        return cls(model, record, names, owners, seen.most_common(1)[0][0] if seen else "relu", wish)
 
     def order(self, candidate: Candidate) -> int:
         """Return when the layer runs."""
@@ -125,11 +120,11 @@ class _Look:
     def judge(self, layer: nn.Module, name: str) -> Candidate | str:
         """Return the candidate that `layer` is, or why it is none."""
         calls = self.record.of(layer)
-        why = _unfit(layer) or self._unfit_use(layer, calls)
+        why = _unfit(layer) or self._unfit_place(layer) or self._unfit_use(layer, calls)
         if why:
             return why
         assert isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
-        norm_call = self._norm_call(calls[0])
+        norm_call = self._norm_call(layer, calls[0])
         norm = None if norm_call is None else self.names[norm_call.module]  # type: ignore[index]
         following, activation = self._next_layer(norm_call or calls[0])
         site = self.wish.site(layer, name, norm, activation)
@@ -138,27 +133,33 @@ class _Look:
             return why
         return Candidate(site, _kind(layer), _macs(layer, calls[0]), calls[0].input_shape, _is_depthwise(following))
 
+    def _unfit_place(self, layer: nn.Module) -> str | None:
+        number = registrations(self.model, layer)
+        if number == 0:
+            return "it is the whole model; wrap it in nn.Sequential"
+        return f"it is registered under {number} names" if number > 1 else None
+
     def _unfit_use(self, layer: nn.Module, calls: list[Call]) -> str | None:
-        weight = layer.get_parameter("weight")
-        reader = self.record.readers.get(id(weight))
+        own = dict(layer.named_parameters(recurse=False))
+        reader = next((self.record.readers[id(p)] for p in own.values() if id(p) in self.record.readers), None)
         if not calls:
-            read = f"; a function ({reader}) reads its weight" if reader else ""
+            read = f"; a function ({reader}) reads its weights" if reader else ""
             return f"the forward pass does not call it{read}"
         if len(calls) > 1:
             return f"it is shared: the forward pass calls it {len(calls)} times"
         if reader:
-            return f"a function ({reader}) reads its weight too"
-        if self.owners[id(weight)] > 1:
-            return "its weight is shared with another module"
-        return None
+            return f"a function ({reader}) reads its weights too"
+        tied = [name for name, p in own.items() if self.owners[id(p)] > 1]
+        return f"its {tied[0]} is shared with another module" if tied else None
 
-    def _norm_call(self, call: Call) -> Call | None:
+    def _norm_call(self, layer: Layer, call: Call) -> Call | None:
         """Return the BatchNorm with running statistics that alone reads the output of `call`, and is used once."""
         step = self._only_consumer(call)
         norm = step.module if step else None
         if step is None or norm is None or not is_norm(norm) or norm.running_mean is None:
             return None
-        return step if len(self.record.of(norm)) == 1 else None
+        by_channel = len(call.shape) == dims(layer) + 2  # else dimension 1 holds no channels
+        return step if by_channel and len(self.record.of(norm)) == 1 else None
 
     def _only_consumer(self, call: Call) -> Call | None:
         readers = self.record.consumers(call.outputs[0])

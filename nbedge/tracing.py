@@ -136,6 +136,16 @@ def leaves(model: nn.Module) -> Iterable[tuple[str, nn.Module]]:
     return [(name, m) for name, m in model.named_modules() if isinstance(m, whole) or not any(m.children())]
 
 
+def paths(model: nn.Module, module: nn.Module) -> list[str]:
+    """Return each path under which `module` stands in `model`: several where a part is registered twice."""
+    return [name for name, found in model.named_modules(remove_duplicate=False) if found is module]
+
+
+def registrations(model: nn.Module, module: nn.Module) -> int:
+    """Return of how many modules inside `model`, and under how many names, `module` is a direct part."""
+    return sum(child is module for parent in model.modules() for child in parent._modules.values())
+
+
 def trace(model: nn.Module, example_input: Tensor) -> Trace:
     """Run `model` once in eval mode on `example_input` and return what it did. Weights and mode stay as they were."""
     recorder = _Recorder()

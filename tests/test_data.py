@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nbedge import data
-from nbedge.data import FASHION_CLASSES, Pictures, Splits
+from nbedge.data import FASHION_CLASSES, FolderImages, Pictures, Splits
 from nbedge.data.arrays import read_idx
 from nbedge.errors import InputError
 
@@ -76,12 +76,17 @@ def fashion(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def train_of(splits: Splits) -> Pictures:
+    assert isinstance(splits.train, Pictures)
+    return splits.train
+
+
 def parts(splits: Splits) -> list[Pictures]:
-    return [splits.train, splits.validation, splits.calibration, splits.test]
+    return [train_of(splits), splits.validation, splits.calibration, splits.test]
 
 
 def values(pictures: Pictures) -> set[int]:
-    return {int(image[0, 0, 0]) for image in pictures.images}
+    return {int(image[0, 0, 0]) for image in pictures.images[:]}
 
 
 def counts(pictures: Pictures) -> list[int]:
@@ -101,7 +106,7 @@ def test_a_folder_without_parts_keeps_every_fifth_file_for_the_test(plain: Path)
 
 def test_the_parts_of_a_folder_are_kept(parted: Path) -> None:
     splits = data.load(f"folder:{parted}", GREY, calibration=9)
-    assert values(splits.train) | values(splits.calibration) == set(range(60))
+    assert values(train_of(splits)) | values(splits.calibration) == set(range(60))
     assert values(splits.validation) == set(range(60, 90))
     assert values(splits.test) == set(range(90, 105))
     assert len(splits.calibration) == 9
@@ -113,21 +118,21 @@ def test_pictures_are_resized_and_turned_to_the_channels_of_the_model(tmp_path: 
             draw(tmp_path / name / f"{index}.png", 7, size=(31, 17))
     for shape in (GREY, (3, 4, 4)):
         splits = data.load(f"folder:{tmp_path}", shape)
-        assert splits.train.images.shape[1:] == (*shape[1:], shape[0])
-        assert {int(v) for v in np.unique(splits.train.images)} == {7}
+        assert train_of(splits).images.shape[1:] == (*shape[1:], shape[0])
+        assert {int(v) for v in np.unique(train_of(splits).images[:])} == {7}
 
 
 def test_an_npz_file_is_read(tmp_path: Path) -> None:
     splits = data.load(packed(tmp_path / "a.npz"), GREY)
     assert splits.classes == CLASSES
-    assert np.array_equal(splits.test.images, noise(9))
-    assert splits.train.labels.dtype == np.int64
+    assert np.array_equal(splits.test.images[:], noise(9))
+    assert train_of(splits).labels.dtype == np.int64
 
 
 def test_fashion_mnist_is_read_from_its_own_files(fashion: Path) -> None:
     splits = data.load(f"fashion-mnist:{fashion}", (1, 28, 28))
     assert splits.classes == FASHION_CLASSES
-    assert np.array_equal(splits.test.images, noise(20, 28, 28))
+    assert np.array_equal(splits.test.images[:], noise(20, 28, 28))
     assert np.array_equal(splits.test.labels, np.arange(20) % 10)
 
 
@@ -147,12 +152,12 @@ def test_the_splits_are_stratified(tmp_path: Path) -> None:
     splits = data.load(spec, GREY, validation=0.1, calibration=54)
     assert counts(splits.validation) == [10, 20, 30]
     assert counts(splits.calibration) == [9, 18, 27]
-    assert counts(splits.train) == [81, 162, 243]
+    assert counts(train_of(splits)) == [81, 162, 243]
 
 
 def test_the_splits_depend_on_the_seed_alone(plain: Path) -> None:
     one, again, other = (data.load(f"folder:{plain}", GREY, seed=seed) for seed in (3, 3, 4))
-    assert all(np.array_equal(a.images, b.images) for a, b in zip(parts(one), parts(again), strict=True))
+    assert all(np.array_equal(a.images[:], b.images[:]) for a, b in zip(parts(one), parts(again), strict=True))
     assert values(one.validation) != values(other.validation)
     assert values(one.test) == values(other.test)
 
@@ -167,6 +172,75 @@ def test_the_fingerprint_follows_the_files(plain: Path) -> None:
     assert data.load(f"folder:{plain}", GREY).fingerprint == before
     os.utime(plain / "cat" / "000.png", ns=(0, 0))
     assert data.load(f"folder:{plain}", GREY).fingerprint != before
+
+
+# pictures decoded on access
+
+
+@pytest.fixture
+def lazily(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nbedge.data.lazy.IN_MEMORY_BYTES", 100)
+
+
+def test_a_large_folder_gives_what_a_small_one_gives(parted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = data.load(f"folder:{parted}", (3, 4, 3))
+    monkeypatch.setattr("nbedge.data.lazy.IN_MEMORY_BYTES", 100)
+    large = data.load(f"folder:{parted}", (3, 4, 3))
+    assert large.fingerprint == small.fingerprint
+    for lazy, whole in zip(parts(large), parts(small), strict=True):
+        assert isinstance(lazy.images, FolderImages)
+        assert lazy.images.shape == whole.images.shape
+        assert lazy.images.dtype == whole.images.dtype
+        assert np.array_equal(lazy.labels, whole.labels)
+        assert np.array_equal(lazy.images[:], whole.images[:])
+        rows = np.array([len(lazy) - 1, 0, 0])
+        assert np.array_equal(lazy.images[rows], whole.images[rows])
+        assert np.array_equal(lazy.images[1:3], whole.images[1:3])
+        assert np.array_equal(lazy.take(rows).images[:], whole.take(rows).images[:])
+    assert data.statistics(train_of(large).sample()) == data.statistics(train_of(small).sample())
+
+
+def test_a_jpeg_decoded_on_access_is_nearly_that_decoded_at_once(tmp_path: Path) -> None:
+    smooth = Image.fromarray(noise(1, 12, 12, 3)[0]).resize((200, 160), Image.Resampling.BICUBIC)
+    smooth.save(tmp_path / "x.jpg", quality=95)
+    for shape in ((3, 40, 50), (1, 40, 50), (3, 200, 160)):
+        whole = data.picture(tmp_path / "x.jpg", shape).astype(int)
+        drafted = FolderImages.of(tmp_path, [tmp_path / "x.jpg"], shape)[:][0]
+        assert np.abs(drafted - whole).mean() < 3
+
+
+@pytest.mark.usefixtures("lazily")
+def test_a_large_folder_names_a_broken_picture_when_it_is_read(plain: Path) -> None:
+    (plain / "dog" / "007.png").write_bytes(b"no picture")
+    images = [part.images for part in parts(data.load(f"folder:{plain}", GREY))]
+    with pytest.raises(InputError, match=r"dog/007\.png is broken"):
+        [part[:] for part in images]
+
+
+@pytest.mark.usefixtures("lazily")
+@pytest.mark.parametrize("name", ["dog/007.png", "emu/004.png"])
+def test_a_large_folder_names_an_empty_picture_at_once(plain: Path, name: str) -> None:
+    (plain / name).write_bytes(b"")
+    with pytest.raises(InputError, match=f"{name} is broken \\(it is empty\\)"):
+        data.load(f"folder:{plain}", GREY)
+
+
+@pytest.mark.usefixtures("lazily")
+def test_a_picture_that_vanishes_is_named(plain: Path) -> None:
+    images = data.load(f"folder:{plain}", GREY).test.images
+    (plain / "emu" / "009.png").unlink()
+    with pytest.raises(InputError, match=r"emu/009\.png is broken \(.*No such file"):
+        images[:]
+
+
+def test_of_a_large_set_a_fixed_sample_is_measured(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nbedge.data.pictures.SAMPLE", 7)
+    whole = train_of(data.load(f"folder:{plain}", GREY))
+    assert whole.sample() is whole.images
+    monkeypatch.setattr("nbedge.data.lazy.IN_MEMORY_BYTES", 100)
+    lazy = train_of(data.load(f"folder:{plain}", GREY))
+    assert lazy.sample().shape == (7, 6, 5, 1)
+    assert np.array_equal(lazy.sample()[:], lazy.sample()[:])
 
 
 # errors
@@ -238,13 +312,13 @@ def test_a_class_of_three_is_in_each_split(parted: Path) -> None:
     for file in sorted((parted / "train" / "emu").iterdir())[3:]:
         file.unlink()
     splits = data.load(f"folder:{parted}", GREY)
-    assert min(counts(splits.train)) >= 1
+    assert min(counts(train_of(splits))) >= 1
     assert min(counts(splits.calibration)) >= 1
 
 
-@pytest.mark.parametrize("spec", ["folder:", "hf:mnist", "pictures", "", ":x"])
+@pytest.mark.parametrize("spec", ["folder:", "hf:", "pictures", "", ":x"])
 def test_an_unknown_kind_is_answered_with_the_known_ones(spec: str) -> None:
-    with pytest.raises(InputError, match="names no data; write folder:PATH, npz:PATH or fashion-mnist:PATH"):
+    with pytest.raises(InputError, match="names no data; write folder:PATH, npz:PATH, fashion-mnist:PATH or hf:NAME"):
         data.load(spec, GREY)
 
 

@@ -47,6 +47,7 @@ TOO_LONG = {
     "make setup-timm",
     ".venv-timm/bin/python benchmarks/breadth.py --resume",
     "python benchmarks/breadth_page.py",
+    "python benchmarks/folder_throughput.py",
 }
 COMMON = {"--json", "--quiet", "--verbose", "--no-color", "--help"}
 OF_A_MODEL = {"--model", "--weights", "--model-args", "--input", "--mean", "--std", "--trust"}

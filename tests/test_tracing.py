@@ -5,7 +5,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from nbedge import samples
-from nbedge.tracing import cost, evaluating, trace
+from nbedge.tracing import cost, evaluating, paths, registrations, trace
 
 
 class Functional(nn.Module):
@@ -130,3 +130,29 @@ def test_the_model_s_output_is_known() -> None:
     model = Functional()
     record = trace(model, torch.zeros(1, 1, 2, 2))
     assert record.returned == frozenset(record.calls[-1].outputs)
+
+
+def test_the_shape_of_what_a_layer_reads_is_known() -> None:
+    model = Functional()
+    (call,) = trace(model, torch.zeros(3, 1, 2, 5)).of(model.conv)
+    assert (call.input_shape, call.shape) == ((3, 1, 2, 5), (3, 2, 2, 5))
+
+
+def test_a_function_that_reads_a_weight_is_known() -> None:
+    class Reads(Functional):
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.conv2d(x, self.conv.weight)
+
+    model = Reads()
+    record = trace(model, torch.zeros(1, 1, 2, 2))
+    assert record.readers == {id(model.conv.weight): "conv2d"}
+    assert trace(Functional(), torch.zeros(1, 1, 2, 2)).readers == {}
+
+
+def test_a_part_has_a_path_for_each_name_and_a_registration_for_each_parent() -> None:
+    layer = nn.Linear(1, 1)
+    inner = nn.Sequential(layer)
+    model = nn.ModuleDict({"a": inner, "b": inner, "c": layer})
+    assert paths(model, layer) == ["a.0", "b.0", "c"]
+    assert registrations(model, layer) == 2
+    assert registrations(model, model) == 0

@@ -1,5 +1,4 @@
 import copy
-import itertools
 import os
 import subprocess
 import sys
@@ -17,8 +16,7 @@ from nbedge.expansion import expand
 from nbedge.linearization import PLT
 from nbedge.preprocessing import Preprocessing
 from nbedge.proposal import propose
-from nbedge.training import Epoch, TrainSettings, batches, steps_per_epoch, train
-from nbedge.training.batches import EpochSampler, shifted
+from nbedge.training import Epoch, TrainSettings, train
 
 PREPROCESSING = Preprocessing((1, 8, 8), (0.5,), (0.25,))
 SETTINGS = TrainSettings(batch_size=16, learning_rate=0.1)
@@ -74,70 +72,6 @@ def run(
 def same(one: nn.Module, other: nn.Module) -> bool:
     a, b = one.state_dict(), other.state_dict()
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def drawn(seed: int, epoch: int, augment: tuple[str, ...] = ("shift", "flip")) -> list[tuple[Tensor, Tensor]]:
-    loader = batches(DATA.train, PREPROCESSING, 16, seed, augment)
-    assert isinstance(loader.sampler, EpochSampler)
-    loader.sampler.set_epoch(epoch)
-    return list(loader)
-
-
-def equal(one: list[tuple[Tensor, Tensor]], other: list[tuple[Tensor, Tensor]]) -> bool:
-    return all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(one, other, strict=True))
-
-
-# batches
-
-
-def test_batches_depend_on_seed_and_epoch_alone() -> None:
-    torch.manual_seed(1)
-    one = drawn(0, 2)
-    torch.manual_seed(2)
-    drawn(0, 0)
-    assert equal(one, drawn(0, 2))
-    assert not equal(one, drawn(0, 1))
-    assert not equal(one, drawn(1, 2))
-
-
-def test_an_epoch_draws_every_picture_at_most_once() -> None:
-    found = torch.cat([x for x, _ in drawn(0, 0, augment=())])
-    assert len(found) == 64
-    assert len(torch.unique(found, dim=0)) == 64
-
-
-def test_a_batch_without_augmentation_is_the_preprocessed_pictures() -> None:
-    known = {PREPROCESSING(DATA.train.images[i : i + 1]).tobytes(): DATA.train.labels[i] for i in range(70)}
-    for x, labels in drawn(0, 0, augment=()):
-        assert [known[row.contiguous().numpy().tobytes()] for row in x] == labels.tolist()
-        assert x.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_flipping_turns_about_half_of_the_pictures() -> None:
-    plain, flipped = (torch.cat([x for x, _ in drawn(0, 0, augment)]) for augment in ((), ("flip",)))
-    kept = (plain == flipped).flatten(1).all(1)
-    assert torch.equal(flipped[~kept], plain[~kept].flip(3))
-    assert 16 < kept.sum() < 48
-
-
-def test_shifting_moves_each_picture_like_a_slow_loop() -> None:
-    x = torch.randint(0, 256, (9, 3, 7, 5), dtype=torch.uint8)
-    found = shifted(x, 2, torch.Generator().manual_seed(4))
-    generator = torch.Generator().manual_seed(4)
-    rows, columns = (torch.randint(0, 5, (9, 1), generator=generator).flatten().tolist() for _ in range(2))
-    wanted = torch.zeros_like(x)
-    for n, row, column in itertools.product(range(9), range(7), range(5)):
-        y, z = row + rows[n] - 2, column + columns[n] - 2
-        if 0 <= y < 7 and 0 <= z < 5:
-            wanted[n, :, row, column] = x[n, :, y, z]
-    assert torch.equal(found, wanted)
-    assert len({*zip(rows, columns, strict=True)}) > 3
-
-
-@pytest.mark.parametrize(("count", "size", "steps"), [(70, 16, 4), (64, 16, 4), (15, 16, 1), (1, 1, 1)])
-def test_the_steps_of_an_epoch_leave_an_incomplete_batch_out(count: int, size: int, steps: int) -> None:
-    assert steps_per_epoch(count, size) == steps
-    assert len(batches(pictures(count, 0), PREPROCESSING, size, 0)) == steps
 
 
 # settings

@@ -12,19 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from nbedge import samples
-from nbedge.blocks import SlopedActivation
+from nbedge.blocks import Template
 from nbedge.contraction import contract
 from nbedge.errors import InputError
 from nbedge.expansion import expand
-from nbedge.linearization import set_slope_
-from nbedge.plan import Plan
+from nbedge.plan import BLOCKS, Plan, Site, fingerprint
 from nbedge.preprocessing import Preprocessing
 from nbedge.proposal import propose
 from nbedge.runtime import of_module
-from nbedge.verification import Check, Equivalence, Limits, Verdict, agreement, integer_checks, verify
+from nbedge.slopes import SlopedActivation, set_slope_
+from nbedge.verification import Check, Equivalence, Limits, Verdict, agreement, integer_checks, probing, verify
 from nbedge.verification.agreement import relative_error, sqnr_db
 from nbedge.verification.equivalence import at_least, at_most, not_checked, reported
 from nbedge.verification.families import families
+
+pytestmark = pytest.mark.group("algebra")
 
 Spoil = Callable[[nn.Module], object]
 
@@ -154,6 +156,182 @@ def test_verifying_leaves_models_and_random_state_as_they_are(giant: Any, x: Ten
     assert torch.equal(torch.get_rng_state(), before[2])
     for model, state in ((giant, before[0]), (tiny, before[1])):
         assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+# every kind of block and layer
+
+LAYERS: dict[str, Any] = {
+    "1x1": nn.Conv2d(4, 6, 1),
+    "3x3": nn.Conv2d(4, 4, 3, padding=1, bias=False),
+    "depthwise": nn.Conv2d(4, 4, 3, groups=4),
+    "conv3d": nn.Conv3d(4, 4, 2, groups=2),
+    "linear": nn.Linear(4, 6),
+    "grouped": nn.Conv2d(4, 6, 3, 2, 2, 2, 2, bias=False),
+    "same": nn.Conv2d(4, 6, 3, padding="same", dilation=2),
+    "reflect": nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"),
+    "tensorflow": samples.Conv2dSame(4, 6, 3, 2),
+    "circular": nn.Conv2d(4, 6, 5, padding=2, padding_mode="circular", bias=False),
+    "conv1d": nn.Conv1d(4, 6, 3, 2, 1),
+    "replicate": nn.Conv2d(4, 4, (1, 3), padding=(0, 1), padding_mode="replicate"),
+    "linear without bias": nn.Linear(4, 6, bias=False),
+}
+PAIRS = [
+    (block, name)
+    for block in BLOCKS
+    for name in LAYERS
+    if block in ("basic", "linear") or not name.startswith("linear")
+]
+
+
+def pair_of(block: str, name: str, start: str = "random") -> tuple[Any, Any, Tensor]:
+    """Return a straight giant of layer and BatchNorm with random statistics, its contracted model, and inputs."""
+    torch.manual_seed(0)
+    layer = copy.deepcopy(LAYERS[name])
+    number = layer.weight.ndim - 2
+    norm: Any = (nn.BatchNorm1d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[number]
+    model = nn.Sequential(layer, norm(len(layer.weight)))
+    giant = expand(model, Plan(fingerprint(model), (Site("0", "1", block=block, ratio=2, start=start),))).eval()
+    set_slope_(giant, 1.0)
+    for part in giant.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.weight.data.uniform_(0.5, 1.5)
+            part.bias.data.normal_()
+            part.get_buffer("running_mean").normal_()
+            part.get_buffer("running_var").uniform_(0.5, 2)
+    return giant, contract(giant), torch.randn(4, 4, *[9] * number)
+
+
+@pytest.mark.parametrize(("block", "name"), PAIRS)
+@pytest.mark.parametrize("start", ["random", "zero"])
+def test_every_correct_merge_passes(block: str, name: str, start: str) -> None:
+    assert failed(verify(*pair_of(block, name, start))) == []
+
+
+@pytest.mark.parametrize(("block", "name"), PAIRS)
+def test_every_merge_that_is_off_fails(block: str, name: str) -> None:
+    giant, tiny, x = pair_of(block, name)
+    for spoil in (
+        lambda m: m[0].weight.view(-1)[-1:].mul_(1.001), lambda m: m[0].weight.copy_(m[0].weight.half()),
+        lambda m: m[0].weight.copy_(m[0].weight.roll(1, 0)), lambda m: m[1].running_mean[-1:].add_(1e-3),
+        lambda m: m[1].running_var[:1].mul_(1.001), lambda m: m[1].bias[:1].zero_(),
+        lambda m: setattr(m[1], "eps", 1e-3),
+    ):  # fmt: skip
+        wrong = copy.deepcopy(tiny)
+        with torch.no_grad():
+            spoil(wrong)
+        assert verify(giant, wrong, x).verdict is Verdict.FAIL
+
+
+INNER = [(block, name) for block, name in PAIRS if block != "linear"]
+
+
+@pytest.mark.parametrize(("block", "name"), INNER)
+def test_a_merge_of_other_statistics_than_the_giant_s_fails(block: str, name: str) -> None:
+    giant, _, x = pair_of(block, name)
+    for spoil in (
+        lambda norm: setattr(norm, "eps", 1e-3), lambda norm: nn.init.zeros_(norm.bias),
+        lambda norm: norm.running_mean.zero_(),
+    ):  # fmt: skip
+        wrong = copy.deepcopy(giant)
+        spoil(next(part for part in wrong[0].chain.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)))
+        assert "stored numbers" in failed(verify(giant, contract(wrong), x))
+
+
+@pytest.mark.parametrize("name", ["depthwise", "grouped"])
+def test_a_leak_from_one_group_into_another_is_caught(name: str) -> None:
+    layer = copy.deepcopy(LAYERS[name]).double()
+    template = Template.of(layer)
+
+    def leaky(x: Tensor) -> Tensor:
+        answer: Tensor = layer(x)
+        return torch.cat([answer[:, :1] + 1e-7 * answer[:, -1:], answer[:, 1:]], 1)
+
+    with torch.no_grad():
+        for block, limit in ((layer, 0.0), (leaky, 1e-9)):
+            weight, bias = probing.kernel_of(block, template)
+            error = probing.structure_error(block, template.build(weight, bias, weight), template)
+            assert (error > limit) if limit else (error < 1e-12)
+
+
+@pytest.mark.parametrize("name", ["3x3", "same", "conv1d"])
+def test_padding_inside_a_block_is_caught(name: str) -> None:
+    giant, tiny, x = pair_of("inverted_residual", name)
+    chain = giant[0].chain
+    chain.pad, chain.depthwise = nn.Identity(), nn.Sequential(chain.pad, chain.depthwise)
+    assert "sites are one convolution each" in failed(verify(giant, tiny, x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_merge_in_another_type_is_judged_in_units_of_that_type(block: str, dtype: torch.dtype) -> None:
+    giant, tiny, x = pair_of(block, "3x3")
+    giant = giant.to(dtype)
+    for part in giant.parameters():
+        part.data.mul_(0.5)
+    giant[0].chain.get_parameter("conv0.conv.weight" if block == "branches" else "project.weight").data[0] *= 1e-4
+    tiny = contract(giant)
+    assert failed(verify(giant, tiny, x)) == []
+    assert failed(verify(giant, tiny, x.to(dtype))) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_contracted_model_of_another_type_than_the_giant_s_fails(dtype: torch.dtype) -> None:
+    giant, tiny, x = pair_of("basic", "3x3")
+    assert "everything else untouched" in failed(verify(giant, tiny.to(dtype), x))
+
+
+def test_inputs_that_carry_a_gradient_are_taken() -> None:
+    giant, tiny, x = pair_of("basic", "3x3")
+    assert verify(giant, tiny, x.requires_grad_())
+
+
+class Heads(nn.Module):
+    """A model with several answers."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        y = self.body(x)
+        return {"map": y, "rest": (y.mean((2, 3)), y.amax((1, 2, 3)))}
+
+
+def test_a_model_of_several_answers_is_judged_on_all_of_them() -> None:
+    giant, tiny, x = pair_of("basic", "3x3")
+    assert verify(Heads(giant), Heads(tiny), x)
+    tiny[1].bias.data += 1e-3
+    assert not verify(Heads(giant), Heads(tiny), x)
+
+
+class Called(nn.Module):
+    """A model that names what it hands over, and calls its last layer in training mode only."""
+
+    def __init__(self, skips: bool) -> None:
+        super().__init__()
+        self.first, self.norm, self.skips = nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), skips
+        self.last = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.norm(self.first(input=x))
+        return y if self.skips and not self.training else self.last(y)
+
+
+def test_a_layer_that_is_called_by_name_is_a_block_that_is() -> None:
+    model, x = Called(skips=False), torch.randn(4, 4, 6, 6)
+    giant = calibrated(expand(model, propose(model, x, block="basic", every=1)), x)
+    assert verify(giant, contract(giant), x)
+
+
+def test_a_site_that_the_inputs_do_not_reach_is_not_checked_in_behaviour() -> None:
+    model, x = Called(skips=True), torch.randn(4, 4, 6, 6)
+    site = Site("last", None, block="basic")
+    giant = calibrated(expand(model, Plan(fingerprint(model), (site,))), x)
+    found, tiny = verify(giant, contract(giant), x), contract(giant)
+    assert (found.verdict, failed(found)) == (Verdict.NOT_CHECKED, ["behaviour in float32"])
+    assert "do not reach last" in found.failures()[0].detail
+    tiny.get_parameter("last.weight").data[0] *= 1.001
+    assert verify(giant, tiny, x).verdict is Verdict.FAIL
 
 
 # faults in the contracted model

@@ -11,6 +11,7 @@ from nbedge.blocks.state import refuse_unfit
 from nbedge.errors import ContractionError
 from nbedge.layers import Geometry, Layer, Padding, channels, dims, is_norm
 from nbedge.plan import Site
+from nbedge.tracing import evaluating
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,9 +128,9 @@ def _hand_over_(norm: nn.Module | None, bias: Tensor, name: str) -> None:
 class Expanded(Block):
     """A block that runs as what it is: the chain."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(n, c_in, *size) -> (n, c_out, *size')."""
-        result: Tensor = self.chain(x)
+        result: Tensor = self.chain(input)
         return result
 
 
@@ -151,11 +152,11 @@ class Squeezed(Block):
         self.chain.eval()
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(n, c_in, *size) -> (n, c_out, *size')."""
-        with torch.autocast(x.device.type, enabled=False):  # a merge in half precision would cost digits
+        with torch.autocast(input.device.type, enabled=False):  # a merge in half precision would cost digits
             weight, bias = self.affine(self.site.layer).for_layer()
-        return _applied(self.replaced.layer, self._padding(x), weight, bias)
+        return _applied(self.replaced.layer, self._padding(input), weight, bias)
 
 
 def _applied(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -181,13 +182,13 @@ def squeeze_(giant: nn.Module) -> None:
     Raises:
         ContractionError: a block is not one affine map yet; the message names the layer.
     """
-    for name, block in expanded_blocks(giant):
-        if not isinstance(block, Squeezed):
-            training = block.training
-            block.chain.eval()
+    plain = [(name, block) for name, block in expanded_blocks(giant) if not isinstance(block, Squeezed)]
+    for name, block in plain:
+        with evaluating(block.chain):
             refuse_unfit(block.chain, f"{name}.chain")
-            squeezed = Squeezed(block.site, block.replaced, block.chain, block._giant[0])
-            giant.set_submodule(name, squeezed.train(training))
+    for name, block in plain:
+        squeezed = Squeezed(block.site, block.replaced, block.chain, block._giant[0])
+        giant.set_submodule(name, squeezed.train(block.training))
 
 
 def unsqueeze_(giant: nn.Module) -> None:

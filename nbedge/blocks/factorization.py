@@ -99,9 +99,10 @@ def _solve_spatial_(parts: dict[str, nn.Module], wanted: Tensor, groups: int) ->
         solved = torch.linalg.pinv(pairs) @ wanted.flatten(1, 2)  # (g, h, k)
         _store_(parts["depthwise"], solved)
         return _left(pairs @ solved, wanted.flatten(1, 2))
-    first = _orthogonal_(parts["expand"], groups) if "expand" in parts else torch.eye(wanted.shape[2]).to(wanted)
-    solved = torch.einsum("gho,goik,...ij->ghjk", torch.linalg.pinv(last), wanted, torch.linalg.pinv(first))
-    product = torch.einsum("goh,ghjk,...ji->goik", last, solved, first)
+    eye = torch.eye(wanted.shape[2]).to(wanted).expand(groups, -1, -1)
+    first = _orthogonal_(parts["expand"], groups) if "expand" in parts else eye  # (g, h, i)
+    solved = torch.einsum("gho,goik,gij->ghjk", torch.linalg.pinv(last), wanted, torch.linalg.pinv(first))
+    product = torch.einsum("goh,ghjk,gji->goik", last, solved, first)
     _store_(parts["spatial"], solved)
     return _left(product, wanted)
 
@@ -124,4 +125,4 @@ def _store_(layer: nn.Module, solved: Tensor) -> None:
 
 
 def _left(found: Tensor, wanted: Tensor) -> float:
-    return ((found - wanted).norm() / wanted.norm().clamp_min(1e-300)).item()
+    return float((found - wanted).norm() / wanted.norm().clamp_min(1e-300))

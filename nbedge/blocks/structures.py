@@ -62,10 +62,10 @@ class Workpiece:
 
     def bn(self, features: int) -> nn.Module:
         """Return a BatchNorm like the one behind the layer."""
-        kind = NORMS[dims(self.layer)]
-        options = (self.norm.eps, self.norm.momentum) if self.norm is not None else ()
-        weight = self.layer.weight
-        return kind(features, *options, device=weight.device, dtype=weight.dtype)
+        norm = NORMS[dims(self.layer)](features, device=self.layer.weight.device, dtype=self.layer.weight.dtype)
+        if self.norm is not None:
+            norm.eps, norm.momentum = self.norm.eps, self.norm.momentum
+        return norm
 
     def act(self) -> nn.Module:
         """Return the site's activation with a slope."""
@@ -105,7 +105,7 @@ def _inverted_residual(work: Workpiece, hidden: int) -> Steps:
 def _basic(work: Workpiece, hidden: int) -> Steps:
     """Return the basic block of ResNet: the layer's own kernel, then 1x1."""
     inputs, outputs, groups = channels(work.layer)
-    padded = not isinstance(work.geometry.padding, str)
+    padded = work.geometry.is_symmetric
     return Steps(
         **({} if padded else work.front()),
         spatial=work.spatial(inputs, hidden, groups, padded),
@@ -146,7 +146,7 @@ def _branches(work: Workpiece, number: int) -> Branches:
     `number` copies of the layer, a 1x1 beside a larger kernel, and the identity where shape and stride stay.
     """
     inputs, outputs, groups = channels(work.layer)
-    padded = not isinstance(work.geometry.padding, str)
+    padded = work.geometry.is_symmetric
     ways: dict[str, nn.Module] = {}
     for index in range(number):
         front = {} if padded else work.front()

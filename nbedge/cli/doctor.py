@@ -29,6 +29,7 @@ PARTS = (
     ("matplotlib", "report", "the report's plots"),
     ("jinja2", "report", "the report"),
     ("timm", "timm", "models named timm:NAME"),
+    ("datasets", "hf", "pictures named hf:NAME"),
 )
 EXTRAS = tuple(dict.fromkeys(extra for _, extra, _ in PARTS))
 #: backends whose pins collide with the others': each lives in an environment of its own

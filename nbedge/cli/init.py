@@ -56,7 +56,7 @@ accuracy_loss = 1.0       # largest loss of an integer file, in percentage point
 
 @click.command(name="init")
 @click.argument("model_name", metavar="MODEL")
-@click.option("--data", required=True, metavar="DATA", help="folder:PATH, npz:PATH or fashion-mnist:PATH.")
+@click.option("--data", required=True, metavar="DATA", help="folder:PATH, npz:PATH, fashion-mnist:PATH or hf:NAME.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("recipe.toml"), show_default=True, help="The recipe."
 )
@@ -69,14 +69,13 @@ def command(screen: Screen, options: ModelOptions, model_name: str, data: str, o
     if options.shape is None:
         raise InputError("init needs to know the size of the pictures; pass --input, for example --input 3x96x96")
     with needs("train"):
-        from nbedge.data import load
+        from nbedge.data import anchored, load
     splits = load(data, options.shape)
     arguments, sites = _fitting(model_name, options, options.shape, len(splits.classes))
-    kind, _, path = data.partition(":")
     batch = 256 if len(splits.train) >= 5000 else min(64, len(splits.train))
     text = RECIPE.substitute(
         file=out.name, name=_word(model_name), model=_inline(_anchored(model_name)), shape=list(options.shape),
-        arguments=_inline(arguments), data=_inline(f"{kind}:{Path(path).resolve()}"), sites=sites, batch=batch,
+        arguments=_inline(arguments), data=_inline(anchored(data, Path.cwd())), sites=sites, batch=batch,
         rate=round(0.4 * batch / 256, 2), normalisation=_normalisation(options),
     )  # fmt: skip
     files.write_bytes(out, text.encode())

@@ -1,8 +1,15 @@
 """Labelled pictures: where they come from, and how they are split."""
 
 from nbedge.data.arrays import FASHION_CLASSES
-from nbedge.data.folder import picture
-from nbedge.data.records import Pictures, Source, Splits, fingerprint, statistics
-from nbedge.data.splits import load, read
+from nbedge.data.decoding import picture
+from nbedge.data.lazy import EncodedImages, Example, FolderImages, LazyImages
+from nbedge.data.pictures import Pictures, statistics
+from nbedge.data.records import Source, Splits, fingerprint
+from nbedge.data.splits import anchored, load, read
+from nbedge.data.stream import PictureStream
+from nbedge.preprocessing import Images
 
-__all__ = ["FASHION_CLASSES", "Pictures", "Source", "Splits", "fingerprint", "load", "picture", "read", "statistics"]
+__all__ = [
+    "FASHION_CLASSES", "EncodedImages", "Example", "FolderImages", "Images", "LazyImages", "PictureStream", "Pictures",
+    "Source", "Splits", "anchored", "fingerprint", "load", "picture", "read", "statistics",
+]  # fmt: skip

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbedge import files
-from nbedge.data.records import BROKEN, Pictures, Source, fingerprint
+from nbedge.data.pictures import BROKEN, Pictures
+from nbedge.data.records import Source, fingerprint
 from nbedge.errors import InputError
 
 FASHION_CLASSES = (

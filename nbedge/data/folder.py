@@ -3,17 +3,21 @@
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nbedge import files
-from nbedge.data.records import BROKEN, Pictures, Source, fingerprint
-from nbedge.errors import InputError, needs
+from nbedge.data.decoding import picture
+from nbedge.data.lazy import FolderImages, fits
+from nbedge.data.pictures import Pictures
+from nbedge.data.records import Source, fingerprint
+from nbedge.errors import InputError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
 
 
 def read_folder(path: Path, shape: tuple[int, int, int]) -> Source:
-    """Read a folder with or without train, test and val parts, each with one folder a class."""
+    """Read a folder with or without train, test and val parts, each with one folder a class.
+
+    A set that is small once decoded is decoded here, any other when its pictures are asked for.
+    """
     if not path.is_dir():
         raise InputError(f"{path} is no folder; write folder:PATH with PATH/CLASS/NAME.jpg in it")
     if (path / "train").is_dir() and (path / "test").is_dir():
@@ -25,8 +29,9 @@ def read_folder(path: Path, shape: tuple[int, int, int]) -> Source:
         classes = _class_names(path)
         parts, validation = _every_fifth(_files(path, classes)), None
     every = [file for part in (*parts, validation or []) for file, _ in part]
-    train, test = (_decode(part, shape) for part in parts)
-    held_out = _decode(validation, shape) if validation else None
+    small = fits(len(every), shape)
+    train, test = (_held(path, part, shape, small) for part in parts)
+    held_out = _held(path, validation, shape, small) if validation else None
     return Source(train, test, classes, fingerprint(every), held_out)
 
 
@@ -64,27 +69,11 @@ def _every_fifth(listed: Listed) -> list[Listed]:
     return parts
 
 
-def _decode(listed: Listed, shape: tuple[int, int, int]) -> Pictures:
+def _held(root: Path, listed: Listed, shape: tuple[int, int, int], small: bool) -> Pictures:
+    paths, labels = [file for file, _ in listed], np.array([label for _, label in listed], np.int64)
+    if not small:
+        return Pictures(FolderImages.of(root, paths, shape), labels)
     images = np.empty((len(listed), *shape[1:], shape[0]), np.uint8)
-    for row, (file, _) in enumerate(listed):
+    for row, file in enumerate(paths):
         images[row] = picture(file, shape)
-    return Pictures(images, np.array([label for _, label in listed], np.int64))
-
-
-def picture(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Read one picture file as (h, w, c) uint8, resized (bilinear, antialiased) to `shape` (c, h, w).
-
-    Raises:
-        InputError: the file is missing or broken.
-    """
-    with needs("train"):
-        from PIL import Image, UnidentifiedImageError
-    channels, height, width = shape
-    try:
-        with Image.open(files.existing(path, "the picture")) as opened:
-            image = opened.convert("L" if channels == 1 else "RGB")
-            if image.size != (width, height):
-                image = image.resize((width, height), Image.Resampling.BILINEAR)
-            return np.asarray(image, np.uint8).reshape(height, width, channels)
-    except (*BROKEN, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"the picture {path} is broken ({error}); repair or remove it") from error
+    return Pictures(images, labels)

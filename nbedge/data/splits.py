@@ -4,15 +4,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nbedge import files
 from nbedge.data.arrays import read_fashion_mnist, read_npz
 from nbedge.data.folder import read_folder
-from nbedge.data.records import Pictures, Source, Splits
+from nbedge.data.hub import read_hub
+from nbedge.data.pictures import Pictures
+from nbedge.data.records import Source, Splits
 from nbedge.errors import InputError
 
-FORMS = "folder:PATH, npz:PATH or fashion-mnist:PATH"
+FORMS = "folder:PATH, npz:PATH, fashion-mnist:PATH or hf:NAME"
+
+ON_DISK: dict[str, Callable[[Path, tuple[int, int, int]], Source]] = {
+    "folder": read_folder,
+    "npz": read_npz,
+    "fashion-mnist": read_fashion_mnist,
+}
 
 
 def load(
@@ -21,8 +28,8 @@ def load(
     """Read `spec` and split it, each split stratified by class.
 
     Args:
-        spec: `folder:PATH`, `npz:PATH` or `fashion-mnist:PATH`.
-        shape: (channels, height, width); pictures in a folder are resized to it, others must have it.
+        spec: `folder:PATH`, `npz:PATH`, `fashion-mnist:PATH` or `hf:NAME`.
+        shape: (channels, height, width); picture files are resized to it, arrays must have it.
         seed: of the split.
         validation: share of the training part that becomes the validation split, if the source has none.
         calibration: pictures of the training part that become the calibration split.
@@ -32,60 +39,60 @@ def load(
     """
     source = read(spec, shape)
     for part in (source.train, source.test):
-        found = part.images.shape[3:] + part.images.shape[1:3]
-        if found != shape:
+        if part.shape != shape:
             raise InputError(
-                f"{spec} holds pictures of {_times(found)}, the model takes {_times(shape)}; change the input"
+                f"{spec} holds pictures of {_times(part.shape)}, the model takes {_times(shape)}; change the input"
             )
-    counts = np.bincount(source.train.labels)
-    if counts.min() < 3:
-        raise InputError(
-            f"{spec}: the class {source.classes[counts.argmin()]!r} has {counts.min()} training pictures; at least 3 "
-            "are needed, for training, validation and calibration"
-        )
+    if isinstance(source.train, Pictures):
+        _refuse_small_classes(source.train, source.classes, spec)
     rng = np.random.default_rng(seed)
     rest, held = source.train, source.validation
     if held is None:
-        held, rest = _split(rest, round(len(rest) * validation), rng)
-    chosen, rest = _split(rest, min(calibration, len(rest) // 2), rng)
+        held, rest = rest.split(round(len(rest) * validation), rng)
+    chosen, rest = rest.split(min(calibration, len(rest) // 2), rng)
     return Splits(rest, held, chosen, source.test, source.classes, source.fingerprint)
 
 
+def _refuse_small_classes(train: Pictures, classes: tuple[str, ...], spec: str) -> None:
+    counts = np.bincount(train.labels)
+    if counts.min() < 3:
+        raise InputError(
+            f"{spec}: the class {classes[counts.argmin()]!r} has {counts.min()} training pictures; at least 3 "
+            "are needed, for training, validation and calibration"
+        )
+
+
+def anchored(spec: str, folder: Path) -> str:
+    """Return `spec` with a relative path resolved against `folder`; the name of a set on a hub is left as it is."""
+    kind, separator, place = spec.partition(":")
+    if not place or (kind == "hf" and not (folder / place.partition("?")[0]).exists()):
+        return spec
+    return f"{kind}{separator}{(folder / place).resolve()}"
+
+
 def read(spec: str, shape: tuple[int, int, int]) -> Source:
-    """Read every picture of `spec`; see `load`."""
-    kind, _, path = spec.partition(":")
-    readers: dict[str, Callable[[Path, tuple[int, int, int]], Source]] = {
-        "folder": read_folder,
-        "npz": read_npz,
-        "fashion-mnist": read_fashion_mnist,
-    }
-    if kind not in readers or not path:
+    """Read or open the parts of `spec`; see `load`."""
+    kind, _, place = spec.partition(":")
+    if kind not in (*ON_DISK, "hf") or not place:
         raise InputError(f"{spec!r} names no data; write {FORMS}")
-    source = readers[kind](files.existing(Path(path), "the data"), shape)
+    source = read_hub(place, shape) if kind == "hf" else ON_DISK[kind](files.existing(Path(place), "the data"), shape)
     if len(source.classes) < 2:
         raise InputError(
             f"{spec} has {len(source.classes)} class(es): {', '.join(source.classes)}; at least 2 are needed"
         )
     for name, part in (("training", source.train), ("test", source.test)):
-        labels, known = set(part.labels.tolist()), set(range(len(source.classes)))
-        if labels - known:
-            raise InputError(f"{spec}: the {name} label {min(labels - known)} is none of 0 to {len(known) - 1}")
-        missing = known - labels
-        if missing:
-            raise InputError(f"{spec}: the {name} pictures hold none of the class {source.classes[min(missing)]!r}")
+        if isinstance(part, Pictures):  # what a stream holds shows when it is read
+            _refuse_labels(part, source.classes, f"{spec}: the {name}")
     return source
 
 
-def _split(pictures: Pictures, count: int, rng: np.random.Generator) -> tuple[Pictures, Pictures]:
-    """Draw about `count` pictures, the same share of every class; return (drawn, rest), both in file order."""
-    share = count / len(pictures)
-    drawn: list[NDArray[np.int64]] = []
-    for label in np.unique(pictures.labels):
-        members = np.flatnonzero(pictures.labels == label)
-        drawn.append(rng.permutation(members)[: max(1, round(share * len(members)))])
-    chosen = np.sort(np.concatenate(drawn))
-    rest = np.setdiff1d(np.arange(len(pictures)), chosen)
-    return pictures.take(chosen), pictures.take(rest)
+def _refuse_labels(part: Pictures, classes: tuple[str, ...], what: str) -> None:
+    labels, known = set(part.labels.tolist()), set(range(len(classes)))
+    if labels - known:
+        raise InputError(f"{what} label {min(labels - known)} is none of 0 to {len(known) - 1}")
+    missing = known - labels
+    if missing:
+        raise InputError(f"{what} pictures hold none of the class {classes[min(missing)]!r}")
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -17,6 +17,12 @@ from nbedge.plan import Plan
 from nbedge.preprocessing import Preprocessing
 from nbedge.recipe import Recipe
 from nbedge.reference import ModelReference
+from nbedge.transfer import head_of
+
+
+def merged_name(recipe: Recipe) -> str:
+    """Return the name of the checkpoint that contraction writes: the product, unless it is tuned further."""
+    return "merged" if recipe.train.tail == "contract-and-tune" else "contracted"
 
 
 @dataclass
@@ -40,8 +46,10 @@ class Context:
     def preprocessing(self) -> Preprocessing:
         """How pictures become inputs; mean and std are measured on the training pictures unless given."""
         section = self.recipe.data
-        mean, std = data.statistics(self.splits.train.images)
-        return Preprocessing(self.recipe.model.input, section.mean or mean, section.std or std)
+        if not (section.mean and section.std):
+            mean, std = data.statistics(self.splits.train.sample())
+            return Preprocessing(self.recipe.model.input, section.mean or mean, section.std or std)
+        return Preprocessing(self.recipe.model.input, section.mean, section.std)
 
     def check(self) -> None:
         """Find out, before anything is written or trained, what would stop a later stage.
@@ -76,6 +84,16 @@ class Context:
         """The plan that the first stage wrote."""
         return Plan.from_json((self.folder / "plan.json").read_text(encoding="utf-8"))
 
+    @property
+    def merged(self) -> str:
+        """Name of the checkpoint that contraction writes."""
+        return merged_name(self.recipe)
+
+    @cached_property
+    def head(self) -> str:
+        """Path of the layer that a transfer replaces."""
+        return head_of(self.tiny(), self.example)
+
     def tiny(self) -> nn.Module:
         """Return the tiny model with the weights that the seed gives.
 
@@ -98,7 +116,7 @@ class Context:
 
     def save(self, stage: str, model: nn.Module) -> str:
         """Write the checkpoint STAGE.safetensors and return its name."""
-        plan = None if stage == "control" else self.plan
+        plan = None if stage in ("control", "transferred") else self.plan
         about = Checkpoint(stage, self.reference, self.preprocessing, self.splits.classes, plan, self.recipe.seed)
         save_checkpoint(self.folder / f"{stage}.safetensors", model, about)
         return f"{stage}.safetensors"

@@ -67,7 +67,8 @@ class Manifest:
 
     def _is_stale(self, entry: Entry) -> bool:
         made = {path: sha for other in self.stages.values() for path, sha in other.outputs.items()}
-        return any(made.get(name) != sha for name, sha in entry.inputs.items() if name not in SOURCES)
+        own = {name: sha for name, sha in entry.inputs.items() if name not in SOURCES and not Path(name).is_absolute()}
+        return any(made.get(name) != sha for name, sha in own.items())
 
     def write(self) -> None:
         """Write the file, whole or not at all."""

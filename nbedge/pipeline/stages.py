@@ -1,29 +1,29 @@
 """The stages: each takes what earlier ones wrote, does one thing, and says which files it wrote."""
 
 import itertools
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from nbedge import benchmark, files, report
 from nbedge.artifact import sidecar
+from nbedge.checkpoint import read_metadata
 from nbedge.contraction import contract
 from nbedge.conversion import export
+from nbedge.errors import CheckpointError, GateError
 from nbedge.evaluation import Accuracy, Logits, judge, logits_of_module
-from nbedge.expansion import expand
-from nbedge.linearization import PLT
-from nbedge.pipeline.context import Context
+from nbedge.pipeline import learning
+from nbedge.pipeline.context import Context, merged_name
+from nbedge.pipeline.stage import Outcome, Stage
 from nbedge.progress import bar
 from nbedge.proposal import propose
+from nbedge.recipe import Recipe
 from nbedge.runtime import answer_pictures, open_file
-from nbedge.slopes import set_slope_
 from nbedge.tracing import cost
-from nbedge.training import steps_per_epoch, train
+from nbedge.transfer import plan_for
 from nbedge.verification import Equivalence, verify
 from nbedge.verification.agreement import REAL, agreement
 
@@ -32,35 +32,13 @@ PROOF_PICTURES = 128
 SAMPLES = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a stage wrote, by path in the run directory, and what it found where it judges."""
-
-    outputs: tuple[str, ...]
-    judged: tuple[Equivalence, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One step of the path.
-
-    Attributes:
-        name: on the command line and in the manifest.
-        needs: files of earlier stages that it reads; a folder stands for all its files.
-        sections: parts of the recipe that it depends on, besides model, data, seed and threads.
-        run: what it does.
-    """
-
-    name: str
-    needs: tuple[str, ...]
-    sections: tuple[str, ...]
-    run: Callable[[Context, Path], Outcome]
-
-
 def plan(context: Context, _state: Path) -> Outcome:
     """Choose the sites; count the pictures."""
     section, splits = context.recipe.plan, context.splits
-    chosen = propose(context.tiny(), context.example, ratio=section.ratio, every=section.every)
+    chosen = propose(
+        context.tiny(), context.example, ratio=section.ratio, choose=section.policy, block=section.block or None,
+        start=section.start, shortcut=section.shortcut,
+    )  # fmt: skip
     files.write_bytes(context.folder / "plan.json", chosen.to_json().encode())
     counts = {part: len(getattr(splits, part)) for part in ("train", "validation", "calibration", "test")}
     about = {"schema_version": 1, "spec": context.recipe.data.source, "classes": list(splits.classes), **counts,
@@ -69,55 +47,38 @@ def plan(context: Context, _state: Path) -> Outcome:
     return Outcome(("plan.json", "data.json"))
 
 
-def control(context: Context, state: Path) -> Outcome:
-    """Train the tiny model as it is, for as many epochs as the giant and its tuning take together."""
-    section = context.recipe.train
-    return _trained(context, "control", context.tiny(), section.giant_epochs + section.plt_epochs, state)
-
-
-def giant(context: Context, state: Path) -> Outcome:
-    """Expand the tiny model and train the giant."""
-    expanded = expand(context.tiny(), context.plan, seed=context.recipe.seed)
-    return _trained(context, "giant", expanded, context.recipe.train.giant_epochs, state)
-
-
-def linearize(context: Context, state: Path) -> Outcome:
-    """Tune the giant while its slopes rise to 1."""
-    section = context.recipe.train
-    steps = steps_per_epoch(len(context.splits.train), section.batch_size) * section.plt_epochs
-    plt = PLT(0, max(1, round(section.ramp * steps)))
-    return _trained(context, "linearized", context.load("giant"), section.plt_epochs, state, plt)
-
-
-def _trained(
-    context: Context, stage: str, model: nn.Module, epochs: int, state: Path, plt: PLT | None = None
-) -> Outcome:
-    recipe = context.recipe
-    curve = train(
-        model, context.splits, context.preprocessing, recipe.train, epochs=epochs, seed=recipe.seed, plt=plt,
-        resume=state, title=stage, progress=context.shown,
-    )  # fmt: skip
-    if plt:
-        set_slope_(model, 1.0)
-    files.write_json(
-        context.folder / "curves" / f"{stage}.json", {"schema_version": 1, "epochs": [asdict(epoch) for epoch in curve]}
-    )
-    return Outcome((context.save(stage, model), f"curves/{stage}.json"))
+def adopted_plan(context: Context, state: Path) -> Outcome:
+    """Take the plan of the giant that comes from elsewhere, and keep a copy of what it comes from."""
+    section, outputs = context.recipe.transfer, plan(context, state).outputs
+    about = read_metadata(Path(section.giant))
+    if about.plan is None:
+        raise CheckpointError(f"{section.giant} is a checkpoint of stage {about.stage}, not of a giant")
+    adopted = plan_for(context.tiny(), about.plan, context.head)
+    files.write_bytes(context.folder / "plan.json", adopted.to_json().encode())
+    copies = {"source/giant.safetensors": section.giant, "source/control.safetensors": section.control}
+    for name, path in copies.items():
+        if path:
+            files.write_bytes(context.folder / name, files.existing(Path(path), "the checkpoint").read_bytes())
+    return Outcome((*outputs, *(name for name, path in copies.items() if path)))
 
 
 def contract_giant(context: Context, _state: Path) -> Outcome:
-    """Merge the giant into the tiny model."""
-    return Outcome((context.save("contracted", contract(context.load("linearized"))),))
+    """Merge the giant into the tiny model, and see that it is the tiny model in size and cost."""
+    tiny = contract(context.load("linearized"))
+    found, wanted = cost(tiny, context.example), cost(context.tiny(), context.example)
+    if found != wanted:
+        raise GateError(f"the contracted model costs {found}, the tiny model {wanted}; please report this")
+    return Outcome((context.save(context.merged, tiny),))
 
 
 def verify_contraction(context: Context, _state: Path) -> Outcome:
     """Prove that the contracted model equals the giant: as stored, and with the merge kept in float64."""
     inputs = torch.from_numpy(context.preprocessing(context.splits.validation.images[:PROOF_PICTURES]))
-    before, after = context.load("linearized"), context.load("contracted")
-    stored = verify(before, after, inputs).named("linearized.safetensors", "contracted.safetensors")
+    before, after = context.load("linearized"), context.load(context.merged)
+    stored = verify(before, after, inputs).named("linearized.safetensors", f"{context.merged}.safetensors")
     before64 = context.load("linearized").double()
     exact = verify(before64, contract(before64), inputs.double())
-    exact = exact.named("linearized in float64", "contracted in float64")
+    exact = exact.named("linearized in float64", f"{context.merged} in float64")
     return _judged(context, "verify", (stored, exact), ())
 
 
@@ -165,7 +126,7 @@ def _answers(context: Context) -> dict[str, Logits]:
     """Return the logits of every model and file on the test pictures, by name."""
     test = context.splits.test.images
     found: dict[str, Logits] = {}
-    models, paths = ("control", "giant", "contracted"), exported_files(context)
+    models, paths = compared(context.recipe), exported_files(context)
     with bar("evaluate", len(models) + len(paths), context.shown) as shown:
         for name in models:
             shown.to(len(found), name)
@@ -228,21 +189,52 @@ def write_report(context: Context, _state: Path) -> Outcome:
 
 def _judged(context: Context, stage: str, judged: tuple[Equivalence, ...], outputs: tuple[str, ...]) -> Outcome:
     """Write the verdicts; the stage's number keeps them in the order of the path."""
-    number = [s.name for s in STAGES].index(stage)
+    number = [s.name for s in stages(context.recipe)].index(stage)
     written = tuple(e.write(context.folder / "verification", f"{number}-{stage}") for e in judged)
     return Outcome((*outputs, *(str(path.relative_to(context.folder)) for path in written)), judged)
 
 
-CHECKPOINTS = ("control.safetensors", "giant.safetensors", "contracted.safetensors")
-STAGES = (
-    Stage("plan", (), ("plan",), plan),
-    Stage("control", (), ("train",), control),
-    Stage("giant", ("plan.json",), ("train",), giant),
-    Stage("linearize", ("giant.safetensors",), ("train",), linearize),
-    Stage("contract", ("linearized.safetensors",), (), contract_giant),
-    Stage("verify", ("linearized.safetensors", "contracted.safetensors"), (), verify_contraction),
-    Stage("export", ("contracted.safetensors",), ("export", "limits"), export_files),
-    Stage("evaluate", (*CHECKPOINTS, "exports"), ("export", "limits"), evaluate),
-    Stage("bench", ("exports",), ("export", "bench"), bench),
-    Stage("report", ("evaluation.json", "bench.json", "curves", "verification", "data.json"), (), write_report),
-)
+def compared(recipe: Recipe) -> tuple[str, ...]:
+    """Return the names of the models whose accuracy is measured, the control first, the contracted one last."""
+    transfer = recipe.transfer
+    others = ("transferred",) if transfer.control else ()
+    giants = () if transfer.giant else ("giant",)  # with a new head it is not trained before it is linearized
+    merged = ("merged",) if recipe.train.tail == "contract-and-tune" else ()
+    return ("control", *others, *giants, *merged, "contracted")
+
+
+def stages(recipe: Recipe) -> tuple[Stage, ...]:
+    """Return the stages of a recipe, in order."""
+    return (*_until_linear(recipe), *_from_contraction(recipe))
+
+
+def _until_linear(recipe: Recipe) -> tuple[Stage, ...]:
+    tuning = ("train", "plt", "distill")
+    teacher = (recipe.distill.teacher,) if recipe.distill.teacher not in ("", "giant", "virtual") else ()
+    last = Stage("linearize", ("giant.safetensors", *teacher), tuning, learning.linearize, trains=True)
+    control = Stage("control", (), ("train", "transfer"), learning.control, trains=True)
+    if not recipe.transfer.giant:
+        chosen = Stage("plan", (), ("plan",), plan)
+        return (chosen, control, Stage("giant", ("plan.json",), ("train",), learning.giant, trains=True), last)
+    chosen = Stage(
+        "plan", (recipe.transfer.giant, *filter(None, [recipe.transfer.control])), ("transfer",), adopted_plan
+    )
+    source = ("source/control.safetensors",)
+    likewise = (Stage("transferred", source, ("train",), learning.transferred, trains=True),)
+    adopted = Stage("giant", ("plan.json", "source/giant.safetensors"), (), learning.adopted_giant)
+    return (chosen, control, *(likewise if recipe.transfer.control else ()), adopted, last)
+
+
+def _from_contraction(recipe: Recipe) -> tuple[Stage, ...]:
+    merged = merged_name(recipe)
+    tuned = (Stage("tune", ("merged.safetensors",), ("train", "distill"), learning.tune, trains=True),)
+    checkpoints = tuple(f"{name}.safetensors" for name in compared(recipe))
+    return (
+        Stage("contract", ("linearized.safetensors",), (), contract_giant),
+        Stage("verify", ("linearized.safetensors", f"{merged}.safetensors"), (), verify_contraction),
+        *(tuned if merged == "merged" else ()),
+        Stage("export", ("contracted.safetensors",), ("export", "limits"), export_files),
+        Stage("evaluate", (*checkpoints, "exports"), ("export", "limits"), evaluate),
+        Stage("bench", ("exports",), ("export", "bench"), bench),
+        Stage("report", ("evaluation.json", "bench.json", "curves", "verification", "data.json"), (), write_report),
+    )

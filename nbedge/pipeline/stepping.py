@@ -16,8 +16,11 @@ from nbedge.errors import GateError, InputError
 from nbedge.pipeline import manifest
 from nbedge.pipeline.context import Context
 from nbedge.pipeline.manifest import Entry, Manifest
-from nbedge.pipeline.stages import STAGES, Outcome, Stage
+from nbedge.pipeline.stage import Outcome, Stage
+from nbedge.pipeline.stages import stages
 from nbedge.recipe import Recipe, to_toml
+from nbedge.training import processes
+from nbedge.training.sampling import here
 
 #: told the stage's name, and "started", "done" or "skipped", with the seconds it took
 Listener = Callable[[str, str, float], None]
@@ -48,7 +51,31 @@ def run(
         GateError: an edge did not pass; the run stops after writing what it found.
         InputError: the folder holds a run already, or something else.
     """
-    names = [stage.name for stage in STAGES]
+    with processes.together():
+        if here().rank:
+            return _follow(recipe, folder)
+        try:
+            return _lead(recipe, folder, resume, overwrite, until, shown, listener)
+        finally:
+            processes.told(None)  # the others may go
+
+
+def _follow(recipe: Recipe, folder: Path) -> Manifest:
+    """Take part in every training that the first process of a distributed run announces; write nothing."""
+    context = Context(recipe, folder)
+    known = {stage.name: stage for stage in stages(recipe)}
+    with _threads(recipe.threads):
+        while announced := processes.told(None):
+            name, state = announced
+            known[name].run(context, state)
+    return Manifest(folder, recipe.name)
+
+
+def _lead(
+    recipe: Recipe, folder: Path, resume: bool, overwrite: bool, until: str | None, shown: bool, listener: Listener
+) -> Manifest:  # fmt: skip
+    planned = stages(recipe)
+    names = [stage.name for stage in planned]
     if until is not None and until not in names:
         raise InputError(f"--until {until}: there is no such stage; choose from {', '.join(names)}")
     record = _record(folder, recipe.name, resume, overwrite)
@@ -57,12 +84,12 @@ def run(
     if overwrite:
         shutil.rmtree(folder, ignore_errors=True)
     _sweep(folder)
-    for stage in STAGES:
+    for stage in planned:
         _forget_changed(stage, context, record)
     record.write()  # first: it marks the folder as a run directory
     files.write_bytes(folder / "recipe.toml", to_toml(recipe).encode())
     with _threads(recipe.threads):
-        for stage in STAGES[: names.index(until) + 1 if until else None]:
+        for stage in planned[: names.index(until) + 1 if until else None]:
             _step(stage, context, record, listener)
     return record
 
@@ -104,6 +131,8 @@ def _step(stage: Stage, context: Context, record: Manifest, listener: Listener) 
     started = time.perf_counter()
     # the state of a training that began with other inputs must not be taken up
     state = context.folder / "state" / f"{stage.name}-{_digest(inputs)[:12]}.ckpt"
+    if stage.trains:
+        processes.told((stage.name, state))
     outcome = stage.run(context, state)
     state.unlink(missing_ok=True)
     seconds = time.perf_counter() - started
@@ -148,7 +177,8 @@ def _inputs(stage: Stage, context: Context) -> dict[str, str]:
         place = context.folder / need
         for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
             if path.is_file() and path.suffix != ".log":
-                found[str(path.relative_to(context.folder))] = files.sha256(path)
+                inside = path.is_relative_to(context.folder)
+                found[str(path.relative_to(context.folder) if inside else path)] = files.sha256(path)
     return found
 
 

@@ -15,13 +15,13 @@ class Conv2dSame(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, c', ceil(h / stride), ceil(w / stride))."""
-        top, bottom = _same(input.shape[2], self.kernel_size[0], self.stride[0])
-        left, right = _same(input.shape[3], self.kernel_size[1], self.stride[1])
+        top, bottom = _same(input.shape[2], self.kernel_size[0], self.stride[0], self.dilation[0])
+        left, right = _same(input.shape[3], self.kernel_size[1], self.stride[1], self.dilation[1])
         return super().forward(functional.pad(input, (left, right, top, bottom)))
 
 
-def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+def _same(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    total = max((-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
     return total // 2, total - total // 2
 
 

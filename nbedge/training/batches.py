@@ -1,55 +1,38 @@
-"""Batches that are a pure function of (seed, epoch, number): a resumed run sees what the undisturbed one saw."""
+"""Batches that are a pure function of (seed, epoch, number): a resumed run sees what the undisturbed one saw.
+
+A batch is drawn for all processes together, and each takes its part of it; on how many processes a run goes on, or in
+how many worker processes pictures are decoded, changes no batch. Streamed pictures are the exception: every process
+reads its own part of the stream, so the number of processes is part of what fixes a batch.
+"""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
-from nbedge.data import Pictures
+from nbedge.data import Pictures, PictureStream
+from nbedge.errors import InputError
 from nbedge.preprocessing import Preprocessing
+from nbedge.training.sampling import Draw, EpochSampler, Place, permuted, streamed
 
 AUGMENTATIONS = ("shift", "flip")
 SHIFT = 2  # pixels, on 28x28; larger pictures shift in proportion
 
 
-class Draw(NamedTuple):
-    """Which pictures make up one batch, and the seed of its augmentation."""
-
-    indices: Tensor
-    seed: int
+Batch = tuple[Tensor, Tensor]
 
 
-class EpochSampler(Sampler[Draw]):
-    """Draw every picture once an epoch, in an order fixed by (seed, epoch). An incomplete last batch is left out."""
+class Batches(Dataset[Any]):
+    """Pictures; a batch is read, augmented and normalised at once, which tiny networks need."""
 
-    def __init__(self, pictures: int, batch_size: int, seed: int) -> None:
-        self._pictures, self._size, self._seed, self._epoch = pictures, min(batch_size, pictures), seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this before each one, also after a resume."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        return steps_per_epoch(self._pictures, self._size)
-
-    def __iter__(self) -> Iterator[Draw]:
-        """Yield the draws of the chosen epoch."""
-        seed = self._seed * 1_000_003 + self._epoch
-        order = torch.randperm(self._pictures, generator=torch.Generator().manual_seed(seed))
-        for number in range(len(self)):
-            yield Draw(order[number * self._size : (number + 1) * self._size], seed * 100_003 + number)
-
-
-class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """Pictures held as one uint8 tensor; a batch is cut, augmented and normalised at once, which tiny networks need."""
-
-    def __init__(self, pictures: Pictures, preprocessing: Preprocessing, augment: Sequence[str]) -> None:
-        self._images = torch.from_numpy(pictures.images).permute(0, 3, 1, 2)  # NCHW, channels last in memory
-        self._labels = torch.from_numpy(pictures.labels)
+    def __init__(
+        self, pictures: Pictures | PictureStream, preprocessing: Preprocessing, augment: Sequence[str]
+    ) -> None:
+        self._pictures = pictures
         scale, shift = preprocessing.scale_shift()
         self._scale = torch.from_numpy(scale)[:, None, None]
         self._offset = torch.from_numpy(shift)[:, None, None]
@@ -57,40 +40,91 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
 
     def __len__(self) -> int:
         """Return the number of pictures."""
-        return len(self._labels)
+        return len(self._pictures)
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
-        """Return (inputs (n, c, h, w) float32 channels last, labels (n,))."""
-        x = self._images[draw.indices]
+    def __getitem__(self, draw: Draw) -> Batch | InputError:
+        """Return (inputs (n, c, h, w) float32 channels last, labels (n,)), or what `Loader` is to raise."""
+        try:
+            images, labels = self._pictures.read(draw.picked)
+        except InputError as error:
+            return error
+        x = self._augmented(torch.from_numpy(images).permute(0, 3, 1, 2), draw)  # NCHW, channels last in memory
+        x = x.float() * self._scale + self._offset
+        return x.contiguous(memory_format=torch.channels_last), torch.from_numpy(labels)
+
+    def _augmented(self, x: Tensor, draw: Draw) -> Tensor:
+        """Augment x; what is random is drawn for the whole batch, so that its pictures are those of one process."""
         generator = torch.Generator().manual_seed(draw.seed % 2**63)
         if "shift" in self._augment:
-            x = shifted(x, max(1, round(SHIFT * x.shape[2] / 28)), generator)
+            by = max(1, round(SHIFT * x.shape[2] / 28))
+            x = moved(x, by, *(steps[draw.rows] for steps in moves(draw.size, by, generator)))
         if "flip" in self._augment:
-            flips = torch.rand(len(x), generator=generator) < 0.5
+            flips = (torch.rand(draw.size, generator=generator) < 0.5)[draw.rows]
             x = torch.where(flips[:, None, None, None], x.flip(3), x)
-        x = x.float() * self._scale + self._offset
-        return x.contiguous(memory_format=torch.channels_last), self._labels[draw.indices]
+        return x
 
 
 def shifted(x: Tensor, by: int, generator: torch.Generator) -> Tensor:
     """Move each picture of x (n, c, h, w) by up to `by` pixels in both directions, each by its own amount."""
+    return moved(x, by, *moves(len(x), by, generator))
+
+
+def moves(count: int, by: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw by how much `count` pictures move down and right, (count, 1) each; 0 is `by` pixels up or left."""
+    down, right = (torch.randint(0, 2 * by + 1, (count, 1), generator=generator) for _ in range(2))
+    return down, right
+
+
+def moved(x: Tensor, by: int, down: Tensor, right: Tensor) -> Tensor:
+    """Move the pictures of x (n, c, h, w) by what `moves` drew; what comes in from outside is 0."""
     n, _, height, width = x.shape
     padded = functional.pad(x, (by, by, by, by))
-    rows = torch.randint(0, 2 * by + 1, (n, 1), generator=generator) + torch.arange(height)
-    columns = torch.randint(0, 2 * by + 1, (n, 1), generator=generator) + torch.arange(width)
-    moved = padded[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # (n, h, w, c)
-    return moved.permute(0, 3, 1, 2)
+    rows, columns = down + torch.arange(height), right + torch.arange(width)
+    cut = padded[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # (n, h, w, c)
+    return cut.permute(0, 3, 1, 2)
 
 
-def steps_per_epoch(pictures: int, batch_size: int) -> int:
-    """Return how many batches an epoch has."""
-    return pictures // min(batch_size, pictures)
+class Loader(DataLoader[Batch]):
+    """Raise what went wrong in a worker process as it was raised there, where torch would show its traceback."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Yield batches.
+
+        Raises:
+            InputError: a picture is broken, a stream cannot be read, or processes cannot share a batch equally.
+        """
+        for batch in super().__iter__():
+            if isinstance(batch, InputError):
+                # a new one: `batch` would be kept alive by its own traceback, and the workers with it
+                raise InputError(str(batch))
+            yield batch
 
 
 def batches(
-    pictures: Pictures, preprocessing: Preprocessing, batch_size: int, seed: int, augment: Sequence[str] = ()
-) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Return a loader of augmented batches of `pictures`."""
-    sampler = EpochSampler(len(pictures), batch_size, seed)
+    pictures: Pictures | PictureStream,
+    preprocessing: Preprocessing,
+    batch_size: int,
+    seed: int,
+    augment: Sequence[str] = (),
+    *,
+    workers: int = 0,
+    place: Place | None = None,
+) -> DataLoader[Batch]:
+    """Return a loader of augmented batches of `pictures`.
+
+    Args:
+        pictures: what is drawn from.
+        preprocessing: of the pictures.
+        batch_size: pictures a step, of all processes together.
+        seed: of the order and the augmentation.
+        augment: any of `AUGMENTATIONS`.
+        workers: processes that read ahead and decode; any number gives the same batches.
+        place: of this process among those that train; asked of torch.distributed if left out.
+    """
+    picks = partial(streamed, pictures) if isinstance(pictures, PictureStream) else partial(permuted, len(pictures))
+    sampler = EpochSampler(picks, len(pictures), batch_size, seed, place)
     # batch_size None: the sampler draws whole batches
-    return DataLoader(Batches(pictures, preprocessing, augment), batch_size=None, sampler=sampler)
+    return Loader(
+        Batches(pictures, preprocessing, augment), batch_size=None, sampler=sampler, num_workers=workers,
+        persistent_workers=workers > 0,
+    )  # fmt: skip

@@ -1,21 +1,25 @@
 """What rides along with a training: the slopes, the curve, and the state that a killed run resumes from."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as lightning
 import torch
+from pytorch_lightning.callbacks import WeightAveraging
 from torch import nn
 
-from nbedge import files
 from nbedge.data import Pictures
 from nbedge.errors import InputError
 from nbedge.evaluation import logits_of_module, top_k
 from nbedge.linearization import PLT
 from nbedge.preprocessing import Preprocessing
+from nbedge.slopes import copy_slopes_
+from nbedge.training import processes
+from nbedge.training.sampling import here
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +34,34 @@ class Epoch:
 
 
 class LinearizeCallback(lightning.Callback):
-    """Apply PLT before each step; its state travels in the training checkpoint."""
+    """Apply PLT before each step; its state travels in the training checkpoint.
 
-    def __init__(self, plt: PLT) -> None:
-        self._plt = plt
+    A copy that Lightning's `WeightAveraging` keeps gets the slopes as they are: averaged, they would lag behind 1.
+    """
+
+    def __init__(self, plt: PLT, afterwards: Callable[[nn.Module], None] = lambda _model: None) -> None:
+        """Remember the schedule, and what is told once of the model at slope 1."""
+        self._plt, self._afterwards, self._done = plt, afterwards, False
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Set the slopes that belong to this step."""
-        self._plt.apply(pl_module, trainer.global_step)
+        self._apply(trainer, pl_module)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Set the slopes that belong to the end."""
-        self._plt.apply(pl_module, trainer.global_step)
+        self._apply(trainer, pl_module)
+
+    def _apply(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        slope = self._plt.apply(pl_module, trainer.global_step)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, WeightAveraging) and callback._average_model is not None:
+                copy_slopes_(pl_module, callback._average_model)
+        # a pure function of the step: a resumed training finds the same answer
+        if slope == 1.0 and not self._done:
+            self._afterwards(pl_module)
+            self._done = True
 
     def state_dict(self) -> dict[str, Any]:
         """Return the schedule's state."""
@@ -55,7 +73,7 @@ class LinearizeCallback(lightning.Callback):
 
 
 class SeedCallback(lightning.Callback):
-    """Seed what dropout draws from with (seed, step), so that a resumed run draws what the undisturbed one drew."""
+    """Seed what dropout draws from with (seed, step, process): a resumed run draws what the undisturbed one drew."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -64,7 +82,9 @@ class SeedCallback(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Seed torch's own generators."""
-        torch.manual_seed((self._seed * 1_000_003 + trainer.global_step) % 2**63)
+        piece = batch_idx % trainer.accumulate_grad_batches
+        drawn = self._seed * 1_000_003 + trainer.global_step + (piece * 1009 + here().rank) * 2**40
+        torch.manual_seed(drawn % 2**63)
 
 
 class CurveCallback(lightning.Callback):
@@ -88,22 +108,31 @@ class CurveCallback(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Look at the validation split and add the point."""
-        loss = float(self._loss) / self._seen
+        loss = float(processes.total(self._loss.clone())) / self._seen / here().world
         if not math.isfinite(loss):
             raise InputError(
                 f"the loss is {loss} in epoch {trainer.current_epoch + 1}; the training diverged: "
                 "lower learning_rate or raise warmup_epochs"
             )
-        logits = logits_of_module(self._model, self._held.images, self._preprocessing)
         self.epochs.append(
             Epoch(
                 epoch=trainer.current_epoch + 1,
                 train_loss=loss,
-                validation_top1=top_k(logits, self._held.labels, 1),
+                validation_top1=self._top1(pl_module.device),
                 learning_rate=trainer.optimizers[0].param_groups[0]["lr"],
                 slope=self._plt.slope(trainer.global_step) if self._plt else None,
             )
         )
+
+    def _top1(self, device: torch.device) -> float:
+        """Return the accuracy on the validation split, of which each process answers its part."""
+        part = self._held.take(np.arange(here().rank, len(self._held), here().world))
+        right = 0
+        if len(part):
+            logits = logits_of_module(self._model, part.images, self._preprocessing)
+            right = round(top_k(logits, part.labels, 1) * len(part))
+        found = processes.total(torch.tensor(right, dtype=torch.float64, device=device))
+        return found.item() / len(self._held)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the points so far as plain values."""
@@ -122,5 +151,8 @@ class ResumeCallback(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write beside, then rename: a kill in the middle leaves the last complete state."""
-        with files.appearing(self._path) as part:
-            trainer.save_checkpoint(part)
+        part = self._path.with_name(f".{self._path.name}")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        trainer.save_checkpoint(part)  # every process calls it, the first writes
+        if here().rank == 0:
+            part.replace(self._path)

@@ -43,7 +43,7 @@ def verify(
     Raises:
         InputError: there are no inputs, or they do not fit the models.
     """
-    given = {REAL: inputs.numpy()} if isinstance(inputs, Tensor) else inputs
+    given = {REAL: inputs.detach().cpu().float().numpy()} if isinstance(inputs, Tensor) else inputs
     if not given or not all(len(x) for x in given.values()):
         raise InputError("there are no inputs to compare on; give at least one of each family")
     if labels is not None and len(labels) != len(given.get(REAL, ())):
@@ -77,6 +77,8 @@ def outputs(model: nn.Module | Runner, x: NDArray[np.float32]) -> NDArray[np.flo
     """Return the answers (n, k) of a module (in eval mode) or a runner to inputs (n, c, h, w)."""
     if isinstance(model, Runner):
         return answer(model, x)
+    like = next(model.parameters(), torch.empty(0))
     with evaluating(model), torch.inference_mode(), full_precision():
-        parts = [model(torch.from_numpy(x[i : i + 500])).float().numpy() for i in range(0, len(x), 500)]
+        given = torch.from_numpy(x).to(like)
+        parts = [model(part).float().cpu().numpy() for part in torch.split(given, 500)]
     return np.concatenate(parts)

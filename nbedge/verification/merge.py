@@ -5,9 +5,10 @@ because a merged bias may sit in the BatchNorm. Bounds and constants: docs/how-i
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,9 @@ from nbedge.blocks import Block, expanded_blocks
 from nbedge.errors import InputError
 from nbedge.layers import Branches, Layer, is_known, is_norm, normalized
 from nbedge.slopes import SlopedActivation
+from nbedge.tracing import paths, tensors
 from nbedge.verification import probing
-from nbedge.verification.equivalence import Check, Equivalence, Verdict, at_most, reported
+from nbedge.verification.equivalence import Check, Equivalence, Verdict, at_most, not_checked, reported
 from nbedge.wrappers import unwrapped
 
 #: separates a wrong formula from rounding: float64 errors stay below 2e-11 even where float32 shows 6e-3 (measured)
@@ -67,7 +69,7 @@ def verify_merge(giant: nn.Module, tiny: nn.Module, inputs: Tensor) -> Equivalen
     Raises:
         InputError: `tiny` is not of the architecture that `giant` contracts to.
     """
-    giant, tiny = copy.deepcopy(unwrapped(giant)).eval(), copy.deepcopy(unwrapped(tiny)).eval()
+    giant, tiny = (copy.deepcopy(unwrapped(model)).cpu().eval() for model in (giant, tiny))
     # a new layer draws random weights before it gets its own: the caller's random state stays
     with torch.no_grad(), full_precision(), torch.random.fork_rng(devices=[]):
         sites = _sites(giant, tiny)
@@ -109,7 +111,8 @@ def _sites(giant: nn.Module, tiny: nn.Module) -> list[_Site]:
     found = [_site(name, block, giant, tiny) for name, block in expanded_blocks(giant)]
     if not found:
         raise InputError("the reference has no expanded block; give the giant first and the contracted model second")
-    wanted, given = (_shapes_outside(model, found) for model in (giant, tiny))
+    wanted = _shapes_outside(giant, [site.block for site in found])
+    given = _shapes_outside(tiny, [site.layer for site in found])
     differing = sorted(n for n in wanted.keys() | given.keys() if wanted.get(n) != given.get(n))
     if differing:
         raise InputError(
@@ -134,8 +137,8 @@ def _site(name: str, block: Block, giant: nn.Module, tiny: nn.Module) -> _Site:
     return _Site(name, block, norms[0], layer, norms[1])  # type: ignore[arg-type]
 
 
-def _shapes_outside(model: nn.Module, sites: list[_Site]) -> dict[str, tuple[int, ...]]:
-    inside = tuple(f"{site.name}." for site in sites)
+def _shapes_outside(model: nn.Module, parts: Sequence[nn.Module]) -> dict[str, tuple[int, ...]]:
+    inside = tuple(f"{path}." for part in parts for path in paths(model, part))
     return {name: tuple(v.shape) for name, v in model.state_dict().items() if not name.startswith(inside)}
 
 
@@ -166,7 +169,7 @@ def _structure(sites: list[_Site], probed: list[_Probed]) -> Check:
     return at_most("sites are one convolution each", errors[worst], ALGEBRA_LIMIT, "relative", detail)
 
 
-def _ideal(site: _Site, p: _Probed) -> nn.Module:
+def _ideal(site: _Site, p: _Probed) -> Layer:
     """Return the layer replaced, in float64, with the probed weight and bias, wherever its class would keep a bias."""
     layer = site.block.replaced.build(p.weight, None, p.weight)
     layer.bias = nn.Parameter(p.bias.clone(), requires_grad=False)
@@ -184,9 +187,15 @@ def _algebra(giant: nn.Module, tiny: nn.Module, sites: list[_Site], probed: list
                 layer.bias, mean = None, mean - p.bias
             exact.get_submodule(site.norm_name).get_buffer("running_mean").copy_(mean)
         exact.set_submodule(site.name, layer)
-    wanted = copy.deepcopy(giant).double()(inputs.double())
-    error = _relative_error(exact(inputs.double()), wanted)
+    wanted = _answers(copy.deepcopy(giant).double(), inputs.double())
+    error = _relative_error(_answers(exact, inputs.double()), wanted)
     return at_most("algebra in float64", error, ALGEBRA_LIMIT, "max|Δ|/max|y|", f"{len(inputs)} inputs, end to end")
+
+
+def _answers(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return all that the model answers to `inputs` in its own type, side by side: (n, numbers)."""
+    answers = tensors(model(inputs.to(next(model.parameters()).dtype)))
+    return torch.cat([answer.reshape(len(inputs), -1) for answer in answers], 1)
 
 
 def _relative_error(found: Tensor, wanted: Tensor) -> float:
@@ -207,7 +216,7 @@ def _stored_of(site: _Site, p: _Probed) -> dict[str, float]:
     rounding = unit_roundoff(site.layer.weight)
     excess = {f"{site.name}.weight": _excess(site.layer.weight, p.weight, p.weight_bound, rounding)}
     handed_over = site.layer.bias is None
-    if not handed_over:
+    if site.layer.bias is not None:
         excess[f"{site.name}.bias"] = _excess(site.layer.bias, p.bias, p.bias_bound, rounding)
     if site.giant_norm is not None and site.tiny_norm is not None:
         mean = site.giant_norm.get_buffer("running_mean").double()
@@ -225,29 +234,38 @@ def unit_roundoff(stored: Tensor) -> float:
 
 
 def _excess(stored: Tensor, exact: Tensor, bound: Tensor, rounding: float) -> float:
-    allowed = rounding * exact.abs() + 64 * DOUBLE * bound + torch.finfo(torch.float64).tiny
+    smallest = max(rounding * torch.finfo(stored.dtype).tiny, torch.finfo(torch.float64).tiny)  # below, steps are equal
+    allowed = rounding * exact.abs() + 64 * DOUBLE * bound + smallest
     worst = ((stored.double() - exact).abs() / allowed).max().item()
     return worst if worst == worst else float("inf")  # a NaN is no agreement
 
 
 def _untouched(giant: nn.Module, tiny: nn.Module, sites: list[_Site]) -> Check:
     """Every tensor outside the merge is the giant's, bit for bit."""
-    merged = {f"{s.name}.{key}" for s in sites for key in ("weight", "bias")}
-    merged |= {f"{s.norm_name}.running_mean" for s in sites if s.giant_norm is not None}
+    merged = {f"{path}.{key}" for s in sites for path in paths(tiny, s.layer) for key in ("weight", "bias")}
+    merged |= {f"{path}.running_mean" for s in sites if s.tiny_norm for path in paths(tiny, s.tiny_norm)}
     before, after = giant.state_dict(), tiny.state_dict()
     names = after.keys() - merged
-    differing = sorted(n for n in names if n not in before or not torch.equal(before[n], after[n]))
+    differing = sorted(n for n in names if n not in before or not _same(before[n], after[n]))
     detail = f"{len(names)} tensors outside the merge" + (f"; first to differ: {differing[0]}" if differing else "")
     return at_most("everything else untouched", len(differing), 0, "tensors", detail)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
 
 
 def _float32(giant: nn.Module, sites: list[_Site], inputs: Tensor) -> Check:
     """Compare each site as it is stored, in units of u B: the rounding that its own numbers make inevitable."""
     fed = _captured(giant, sites, inputs)
+    unreached = [site.name for site in sites if site.name not in fed]
+    if unreached:
+        return not_checked(f"behaviour in {_type(sites[0].layer)}", f"the inputs do not reach {unreached[0]}")
     ratios: dict[str, tuple[float, float]] = {}
     for site in sites:
         x = fed[site.name]
-        difference = (_behind(site.tiny_norm, site.layer(x)) - _behind(site.giant_norm, site.block(x))).abs().double()
+        found = _behind(site.tiny_norm, site.layer(x.to(site.layer.weight.dtype)))
+        difference = (found - _behind(site.giant_norm, site.block(x))).abs().double()
         bound = probing.absolute(site.block.chain)(x.abs().double())
         bound = bound if site.giant_norm is None else probing.absolute(site.giant_norm)(bound)
         rounding = unit_roundoff(site.layer.weight) * bound + torch.finfo(torch.float64).tiny
@@ -277,11 +295,11 @@ def _captured(giant: nn.Module, sites: list[_Site], inputs: Tensor) -> dict[str,
     handles = []
     for site in sites:
 
-        def keep(_module: nn.Module, args: tuple[Tensor, ...], name: str = site.name) -> None:
-            fed[name] = args[0]
+        def keep(_module: nn.Module, args: Any, kwargs: Any, name: str = site.name) -> None:
+            fed[name] = tensors((args, kwargs))[0]
 
-        handles.append(site.block.register_forward_pre_hook(keep))
-    giant(inputs)
+        handles.append(site.block.register_forward_pre_hook(keep, with_kwargs=True))
+    _answers(giant, inputs)
     for handle in handles:
         handle.remove()
     return fed
@@ -293,7 +311,7 @@ def _type(module: nn.Module) -> str:
 
 def _end_to_end(giant: nn.Module, tiny: nn.Module, inputs: Tensor) -> Iterator[Check]:
     """Report, without judging: through several non-linear layers no useful bound exists, the sites are judged."""
-    wanted, found = giant(inputs), tiny(inputs)
+    wanted, found = _answers(giant, inputs), _answers(tiny, inputs)
     finite = bool(found.isfinite().all() and wanted.isfinite().all())
     yield Check("finite outputs", Verdict.PASS if finite else Verdict.FAIL, float(not finite), 0, "", "")
     error = _relative_error(found, wanted)

@@ -1,0 +1,176 @@
+"""The stages that train: the control, the giant, its tuning, and what a transfer and a tail add to them."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nbedge import files
+from nbedge.blocks import expanded_blocks, squeeze_, unsqueeze_
+from nbedge.checkpoint import load_checkpoint, tensors
+from nbedge.distillation import CrossEntropy, Distillation, Objective, TeacherFree
+from nbedge.evaluation import logits_of_module
+from nbedge.expansion import expand
+from nbedge.linearization import ORDERS, PLT, least_sensitive_first, sensitivities
+from nbedge.pipeline.context import Context
+from nbedge.pipeline.stage import Outcome
+from nbedge.recipe import MEASURED, TrainSection
+from nbedge.slopes import fix_slopes_, learn_slopes_, set_slope_
+from nbedge.statistics import reestimate_
+from nbedge.training import Straightening, steps_per_epoch, train
+from nbedge.training.sampling import here
+from nbedge.transfer import adopt_
+
+#: pictures on which the sensitivity of each block is measured
+SENSITIVITY_PICTURES = 512
+#: pictures of one pass while BatchNorm statistics are measured
+PASS = 256
+
+
+def control(context: Context, state: Path) -> Outcome:
+    """Train the tiny model as it is, for as many epochs as the giant and its tuning take together."""
+    section = context.recipe.train
+    before = 0 if context.recipe.transfer.giant else section.giant_epochs
+    return _trained(context, "control", context.tiny(), before + section.plt_epochs, state)
+
+
+def transferred(context: Context, state: Path) -> Outcome:
+    """Tune the tiny model that was trained plainly on the other data."""
+    model = context.tiny()
+    adopt_(model, tensors(context.folder / "source/control.safetensors"), context.head, "transfer.control")
+    return _trained(context, "transferred", model, context.recipe.train.plt_epochs, state, _tuning(context))
+
+
+def giant(context: Context, state: Path) -> Outcome:
+    """Expand the tiny model and train the giant."""
+    expanded = expand(context.tiny(), context.plan, seed=context.recipe.seed)
+    return _trained(context, "giant", expanded, context.recipe.train.giant_epochs, state)
+
+
+def adopted_giant(context: Context, _state: Path) -> Outcome:
+    """Give the giant that was trained on the other data a new head."""
+    expanded = expand(context.tiny(), context.plan, seed=context.recipe.seed)
+    adopt_(expanded, tensors(context.folder / "source/giant.safetensors"), context.head, "transfer.giant")
+    return Outcome((context.save("giant", expanded),))
+
+
+def linearize(context: Context, state: Path) -> Outcome:
+    """Tune the giant while its slopes rise to 1."""
+    section, model = context.recipe.train, context.load("giant")
+    tuned_later = section.plt_epochs - section.ramp_epochs if section.tail == "contract-and-tune" else 0
+    objective = _objective(context)
+    plt = _schedule(context, model)
+    if context.recipe.plt.penalty:
+        learn_slopes_(model)
+    straight = Straightening(plt, context.recipe.plt.penalty, squeeze_ if section.tail == "squeezed" else _as_it_is)
+    return _trained(
+        context, "linearized", model, section.plt_epochs - tuned_later, state, _tuning(context), straight, objective,
+        after=tuned_later, finish=_straighten(context),
+    )  # fmt: skip
+
+
+def tune(context: Context, state: Path) -> Outcome:
+    """Tune the contracted model, in the schedule that the giant's tuning began."""
+    section = context.recipe.train
+    rest = section.plt_epochs - section.ramp_epochs
+    return _trained(
+        context, "contracted", context.load("merged"), rest, state, _tuning(context),
+        objective=_objective(context, tiny=True), before=section.ramp_epochs, curve="tuned",
+    )  # fmt: skip
+
+
+def _as_it_is(_model: nn.Module) -> None:
+    """Train on the giant."""
+
+
+def _tuning(context: Context) -> TrainSection:
+    section = context.recipe.train
+    return replace(section, learning_rate=section.plt_learning_rate or section.learning_rate)
+
+
+def _schedule(context: Context, model: nn.Module) -> PLT:
+    section, plt = context.recipe.train, context.recipe.plt
+    each = steps_per_epoch(len(context.splits.train), section.batch_size)
+    steps = each * section.plt_epochs
+    end = max(1, round((plt.fall + section.ramp) * steps))
+    if section.tail == "contract-and-tune":  # slope 1 for good before the phase ends
+        end = min(end, each * section.ramp_epochs - 1) or 1
+    fall = min(round(plt.fall * steps), end - 1)
+    measured = plt.order == MEASURED
+    order = _least_sensitive_first(context, model) if measured else tuple(ORDERS[plt.order](model))
+    return PLT(fall, end, plt.shape, order, fall)
+
+
+def _least_sensitive_first(context: Context, model: nn.Module) -> tuple[str, ...]:
+    """Measure on validation pictures: choices see no others."""
+    held = context.splits.validation
+    images, labels = held.images[:SENSITIVITY_PICTURES], torch.from_numpy(held.labels[:SENSITIVITY_PICTURES])
+
+    def loss(giant: nn.Module) -> float:
+        logits = torch.from_numpy(logits_of_module(giant, images, context.preprocessing))
+        return functional.cross_entropy(logits, labels).item()
+
+    return least_sensitive_first(sensitivities(model, loss))
+
+
+def _objective(context: Context, tiny: bool = False) -> Objective:
+    """Return what the tuning minimises; the contracted model's layers stand where the giant's blocks stood."""
+    section, base = context.recipe.distill, CrossEntropy(context.recipe.train.label_smoothing)
+    if not section.teacher:
+        return base
+    if section.teacher == "virtual":
+        return TeacherFree(section.weight, section.temperature, base=base)
+    if section.teacher == "giant":
+        teacher = context.load("giant")
+        at = (
+            tuple(block.site.norm or block.site.layer for _, block in expanded_blocks(teacher))
+            if section.features
+            else ()
+        )
+        return Distillation(teacher, section.weight, section.temperature, section.features, at, base)
+    teacher, _ = load_checkpoint(Path(section.teacher))
+    return Distillation(teacher, section.weight, section.temperature, base=base)
+
+
+def _straighten(context: Context) -> Callable[[nn.Module], None]:
+    """Return what makes the tuned giant ready to contract."""
+
+    def finish(model: nn.Module) -> None:
+        if context.recipe.train.reestimate:  # before unsqueezing: what a merged weight was trained with stays
+            reestimate_(model, _passes(context))
+        unsqueeze_(model)
+        fix_slopes_(model)
+        set_slope_(model, 1.0)
+
+    return finish
+
+
+def _passes(context: Context) -> list[torch.Tensor]:
+    pictures = context.splits.train.sample()
+    order = np.random.default_rng(context.recipe.seed).permutation(len(pictures))[: context.recipe.train.reestimate]
+    chosen = pictures.take(order, axis=0)
+    return [torch.from_numpy(context.preprocessing(chosen[i : i + PASS])) for i in range(0, len(chosen) - 1, PASS)]
+
+
+def _trained(
+    context: Context, stage: str, model: nn.Module, epochs: int, state: Path, settings: TrainSection | None = None,
+    plt: Straightening | None = None, objective: Objective | None = None, *, before: int = 0, after: int = 0,
+    finish: Callable[[nn.Module], None] = _as_it_is, curve: str = "",
+) -> Outcome:  # fmt: skip
+    recipe = context.recipe
+    points = train(
+        model, context.splits, context.preprocessing, settings or recipe.train, epochs=epochs,
+        # the order of the pictures goes on where the earlier phase ended, and does not begin again
+        seed=recipe.seed + before * 7919, plt=plt, objective=objective, before=before, after=after, resume=state,
+        title=stage, progress=context.shown,
+    )  # fmt: skip
+    if here().rank:
+        return Outcome(())
+    finish(model)
+    path = context.folder / "curves" / f"{curve or stage}.json"
+    files.write_json(path, {"schema_version": 1, "epochs": [asdict(point) for point in points]})
+    return Outcome((context.save(stage, model), str(path.relative_to(context.folder))))
