@@ -29,7 +29,7 @@ def test_a_layer_whose_weight_is_asked_for_its_attributes_is_refused() -> None:
     assert [c.site.layer for c in found.candidates] == ["other"]
     (refused,) = found.refused
     assert refused.layer == "layer"
-    assert refused.reason in {f"a function ({name}) reads its weight too" for name in ("device", "dtype")}
+    assert refused.reason in {f"a function ({name}) reads its weights too" for name in ("device", "dtype")}
 
 
 def test_the_giant_of_such_a_model_runs() -> None:
