@@ -5,14 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
+VENV_TIMM := .venv-timm
+INSTALLED_TIMM := $(VENV_TIMM)/.installed
 TORCH := $(shell grep '^torch==' constraints.txt)
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix wheel clean
+.PHONY: help setup setup-timm demo test check fix wheel clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
 
 setup: $(INSTALLED)  ## make .venv with everything pinned in constraints.txt
 
@@ -25,10 +27,22 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PIP) check
 	@touch $@
 
+setup-timm: $(INSTALLED_TIMM)  ## make .venv-timm: timm and torchvision, which break Lightning beside a torch without CUDA
+
+$(INSTALLED_TIMM): pyproject.toml constraints.txt
+	@echo "Installing nbedge, timm and torchvision into $(VENV_TIMM); this takes a minute and 1.2 GB of disk"
+	@test -x $(VENV_TIMM)/bin/python || $(PYTHON) -m venv $(VENV_TIMM)
+	@$(VENV_TIMM)/bin/python -m pip --disable-pip-version-check install -qq -c constraints.txt $(TORCH)
+	@$(VENV_TIMM)/bin/python -m pip --disable-pip-version-check install -qq -c constraints.txt \
+		-e . safetensors timm torchvision pytest hypothesis
+	@$(VENV_TIMM)/bin/python -m pip --disable-pip-version-check check
+	@touch $@
+
 demo: setup  ## the whole path on Fashion-MNIST, with a report
 	$(BIN)/nbedge run sample_models/fashion_mnist/recipe.toml --out $(DEMO) --overwrite
 
-test: setup  ## run every test, and the example in README.md
+test: setup setup-timm  ## run every test, and the example in README.md
+	$(VENV_TIMM)/bin/python -m pytest tests/timm
 	$(BIN)/python -m pytest
 
 check: setup  ## format, lint, types, order of imports
@@ -44,5 +58,5 @@ fix: setup  ## format, and repair what the linter can
 wheel: setup  ## build dist/nbedge-VERSION-py3-none-any.whl
 	$(BIN)/python -m build --wheel --no-isolation
 
-clean:  ## remove what the other targets made, except .venv and runs
+clean:  ## remove what the other targets made, except environments and runs
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

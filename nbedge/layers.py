@@ -20,6 +20,8 @@ NORMS: dict[int, type[_BatchNorm]] = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: n
 #: subclasses whose forward is known to be the convolution behind TensorFlow's padding; by name, so that timm need not
 #: be installed
 _SAME = ("timm.layers.conv2d_same.Conv2dSame",)
+#: subclasses whose forward is that of the class itself
+_UNCHANGED = ("timm.layers.linear.Linear",)
 #: subclasses of BatchNorm whose forward is known to be a BatchNorm, with or without an activation behind it
 _NORM_SUBCLASSES = ("timm.layers.norm_act.BatchNormAct2d", "timm.layers.norm_act.SyncBatchNormAct")
 #: padding that depends on the size of the input, like TensorFlow's SAME
@@ -31,7 +33,7 @@ Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 def is_known(module: nn.Module) -> bool:
     """Return whether `module` is a layer whose forward is known exactly; a subclass may do anything."""
-    return type(module) in CONVOLUTIONS.values() or _pads_like_tf(module)
+    return type(module) in CONVOLUTIONS.values() or _pads_like_tf(module) or _qualified(module) in _UNCHANGED
 
 
 def _pads_like_tf(module: nn.Module) -> bool:

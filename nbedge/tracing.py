@@ -43,7 +43,7 @@ class Trace:
     Attributes:
         calls: of leaf modules and functions.
         returned: numbers of the model's outputs.
-        readers: id of a parameter -> name of a function that read it outside of leaf modules.
+        readers: id of a parameter -> name of a function, or of an attribute, that read it outside of leaf modules.
     """
 
     calls: tuple[Call, ...]
@@ -81,11 +81,10 @@ class _Recorder(TorchFunctionMode):
         return self._numbers[id(tensor)]
 
     def record(self, name: str, module: nn.Module | None, inputs: Any, outputs: Any) -> None:
-        produced = tensors(outputs)
+        consumed, produced = tensors(inputs), tensors(outputs)
+        self.readers |= {id(t): name for t in consumed if isinstance(t, nn.Parameter)}
         if not produced:
             return
-        consumed = tensors(inputs)
-        self.readers |= {id(t): name for t in consumed if isinstance(t, nn.Parameter)}
         read = tuple(self.number(t) for t in consumed)
         shapes = tuple(produced[0].shape), tuple(consumed[0].shape) if consumed else ()
         self.calls.append(Call(name, module, read, tuple(self._new(t) for t in produced), *shapes))
@@ -95,7 +94,7 @@ class _Recorder(TorchFunctionMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if not self._inside_leaf:
-            self.record(getattr(func, "__name__", str(func)), None, (args, kwargs), result)
+            self.record(_name_of(func), None, (args, kwargs), result)
         return result
 
     @contextmanager
@@ -118,6 +117,12 @@ class _Recorder(TorchFunctionMode):
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _name_of(func: Callable[..., Any]) -> str:
+    """Return the name of a torch function; of the read of an attribute, such as `device`, that of the attribute."""
+    name = getattr(func, "__name__", str(func))
+    return str(getattr(func.__self__, "__name__", name)) if name == "__get__" else name  # type: ignore[attr-defined]
 
 
 def tensors(values: Any) -> list[Tensor]:

@@ -44,6 +44,9 @@ TOO_LONG = {
     "python benchmarks/sample_accuracy.py runs/full-0 runs/full-1 runs/full-2",
     "python benchmarks/step_time.py",
     "python benchmarks/contraction_error.py",
+    "make setup-timm",
+    ".venv-timm/bin/python benchmarks/breadth.py --resume",
+    "python benchmarks/breadth_page.py",
     "python benchmarks/folder_throughput.py",
     "nbedge train --from giant.safetensors --control control.safetensors --data folder:PATH --out runs/transfer",
 }
