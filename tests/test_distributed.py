@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def plt() -> PLT:
 def reference() -> nn.Module:
     model = giant().train()
     parts = [batches(DATA.train, PREPROCESSING, 16, 0, SETTINGS.augment, place=Place(rank, 2)) for rank in (0, 1)]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": SETTINGS.weight_decay},
         {"params": [p for p in model.parameters() if p.ndim <= 1]},
     ]

@@ -48,6 +48,7 @@ TOO_LONG = {
     ".venv-timm/bin/python benchmarks/breadth.py --resume",
     "python benchmarks/breadth_page.py",
     "python benchmarks/folder_throughput.py",
+    "python benchmarks/training_cost.py --rounds 5",
     "nbedge train --from giant.safetensors --control control.safetensors --data folder:PATH --out runs/transfer",
 }
 COMMON = {"--json", "--quiet", "--verbose", "--no-color", "--help"}

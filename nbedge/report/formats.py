@@ -64,9 +64,11 @@ def short_names(names: list[str]) -> dict[str, str]:
 
     >>> short_names(["net.fp32.onnx", "net.int8.onnx"])
     {'net.fp32.onnx': 'fp32.onnx', 'net.int8.onnx': 'int8.onnx'}
+    >>> short_names([])
+    {}
     """
     parts = [name.split(".") for name in names]
     shared = 0
-    while all(len(p) > shared + 1 and p[shared] == parts[0][shared] for p in parts):
+    while parts and all(len(p) > shared + 1 and p[shared] == parts[0][shared] for p in parts):
         shared += 1
     return {name: ".".join(p[shared:]) for name, p in zip(names, parts, strict=True)}
