@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import os
 import subprocess
 import sys
@@ -8,15 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning.callbacks import EMAWeightAveraging, LambdaCallback
 from torch import Tensor, nn
 
+from nbedge.blocks import Squeezed, expanded_blocks, squeeze_
+from nbedge.contraction import contract
 from nbedge.data import Pictures, Splits
 from nbedge.errors import InputError
 from nbedge.expansion import expand
 from nbedge.linearization import PLT
 from nbedge.preprocessing import Preprocessing
 from nbedge.proposal import propose
-from nbedge.training import Epoch, TrainSettings, train
+from nbedge.slopes import slopes_of
+from nbedge.training import Epoch, Straightening, TrainSettings, steps_per_epoch, train
 
 PREPROCESSING = Preprocessing((1, 8, 8), (0.5,), (0.25,))
 SETTINGS = TrainSettings(batch_size=16, learning_rate=0.1)
@@ -232,3 +237,40 @@ def test_a_frozen_norm_stays_frozen_from_epoch_to_epoch() -> None:
     run(model, epochs=2)
     assert torch.equal(model.norm.state_dict()["running_mean"], before["running_mean"])
     assert not torch.equal(model.norm.state_dict()["weight"], before["weight"])
+
+
+# what rides along
+
+
+def test_an_average_of_the_weights_has_the_slopes_as_they_are() -> None:
+    model = giant()
+    average = EMAWeightAveraging(decay=0.9)
+    train(model, DATA, PREPROCESSING, SETTINGS, epochs=3, plt=PLT(0, 8), callbacks=[average])
+    assert set(slopes_of(model).values()) == {1.0}
+    contract(model)  # Lightning has put the averaged weights into the model
+
+
+@pytest.mark.parametrize("changes", [{"accumulate": 2}, {"precision": "bf16-mixed"}, {"workers": 1}])
+def test_the_slopes_follow_the_steps_of_the_optimizer(changes: dict[str, object]) -> None:
+    model, seen = giant(), []
+    settings = dataclasses.replace(SETTINGS, **changes)  # type: ignore[arg-type]
+    record = LambdaCallback(
+        on_train_batch_end=lambda trainer, *_: seen.append((trainer.global_step, *slopes_of(model).values()))
+    )
+    train(model, DATA, PREPROCESSING, settings, epochs=2, plt=PLT(0, 8), callbacks=[record])
+    steps = 2 * steps_per_epoch(len(DATA.train), settings.batch_size)
+    assert max(step for step, *_ in seen) == steps
+    assert {slope for _, slope, _ in seen} == {step / 8 for step in range(steps)}
+    assert set(slopes_of(model).values()) == {1.0}
+
+
+def test_a_squeezed_tail_goes_on_with_the_same_parameters_and_resumes(tmp_path: Path) -> None:
+    straight = Straightening(PLT(0, 4), afterwards=squeeze_)
+    undisturbed = giant()
+    train(undisturbed, DATA, PREPROCESSING, SETTINGS, epochs=3, plt=straight)
+    with pytest.raises(KeyError, match="power is cut"):
+        train(giant(9), DATA, PREPROCESSING, SETTINGS, epochs=3, plt=straight, resume=tmp_path / "s.ckpt")
+    resumed = giant()
+    train(resumed, DATA, PREPROCESSING, SETTINGS, epochs=3, plt=straight, resume=tmp_path / "s.ckpt")
+    assert same(resumed, undisturbed)
+    assert all(isinstance(block, Squeezed) for _, block in expanded_blocks(resumed))
