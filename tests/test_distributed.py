@@ -1,5 +1,6 @@
 """Two processes against one that runs their halves of each batch in turn and averages the gradients."""
 
+import json
 import os
 import subprocess
 import sys
@@ -83,7 +84,7 @@ def reference() -> nn.Module:
     return model.eval()
 
 
-def launch(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [
         sys.executable,
@@ -92,7 +93,6 @@ def launch(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         "--standalone",
         "--nproc-per-node",
         "2",
-        script,
         *arguments,
     ]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
@@ -122,6 +122,54 @@ def test_a_run_goes_on_on_another_number_of_processes(tmp_path: Path) -> None:
     assert [point.train_loss for point in curve][:1] == first
     assert len(curve) == EPOCHS
     assert set(slopes_of(model).values()) == {1.0}
+
+
+RECIPE = """
+name = "small"
+[model]
+reference = "sample:mobilenet_v2_tiny"
+input = [1, 28, 28]
+arguments = { width_mult = 0.25 }
+[data]
+source = "generated:10"
+[train]
+giant_epochs = 1
+plt_epochs = 1
+batch_size = 16
+learning_rate = 0.05
+[export]
+formats = []
+"""
+
+
+def run_recipe(folder: Path, recipe: str) -> subprocess.CompletedProcess[str]:
+    (folder / "recipe.toml").write_text(recipe)
+    return launch("-m", "nbedge", "run", str(folder / "recipe.toml"), "--out", str(folder / "run"))
+
+
+@pytest.mark.group("train")
+def test_a_whole_run_trains_on_two_processes_and_one_of_them_does_all_else(tmp_path: Path) -> None:
+    done = run_recipe(tmp_path, RECIPE)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("The report is") == 1
+    record = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert record["stages"]["verify"]["verdict"] == "PASS"
+
+
+@pytest.mark.group("train")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("0.05", "1e30"), "training diverged"),  # in the middle of a training
+        (("= 16", "= 15"), "multiple of 2"),  # as it begins
+        (("generated:10", "generated:7"), "the data has 7 classes"),  # before any
+    ],
+)
+def test_an_error_of_a_distributed_run_is_one_sentence(change: tuple[str, str], words: str, tmp_path: Path) -> None:
+    done = run_recipe(tmp_path, RECIPE.replace(*change))
+    assert done.returncode
+    assert words in done.stderr
+    assert "internal error" not in done.stderr
 
 
 class PowerCutError(RuntimeError):

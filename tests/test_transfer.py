@@ -84,6 +84,20 @@ def test_a_checkpoint_that_is_no_giant_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.group("path")
+def test_a_control_of_another_network_is_refused_before_anything_is_trained(folder: Path) -> None:
+    sources = ("--from", str(folder / "giant.safetensors"), "--control", str(folder / "giant.safetensors"))
+    data = ("--data", f"npz:{folder / 'second.npz'}", "--batch-size", "32", "--out", str(folder / "other"))
+    assert "differs in more than its head" in nbedge("train", *sources, *data, status=2)["error"]
+    assert not (folder / "other" / "control.safetensors").exists()
+
+
+@pytest.mark.group("path")
+def test_a_giant_in_a_checkpoint_is_not_expanded_again(folder: Path) -> None:
+    said = nbedge("expand", str(folder / "giant.safetensors"), "--out", str(folder / "twice.safetensors"), status=2)
+    assert "is a giant already" in said["error"]
+
+
+@pytest.mark.group("path")
 def test_single_stages_lead_to_a_contracted_model(folder: Path) -> None:
     training = ("--data", f"npz:{folder / 'first.npz'}", "--epochs", "1", "--batch-size", "64", "--straighten")
     linear, tiny = str(folder / "linear.safetensors"), str(folder / "tiny.safetensors")

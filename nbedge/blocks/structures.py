@@ -88,18 +88,26 @@ def hidden_channels(layer: Layer, ratio: float) -> int:
 
 def _inverted_residual(work: Workpiece, hidden: int) -> Steps:
     """Return the block of NetBooster: 1x1, depthwise, 1x1; for a depthwise layer a channel multiplier."""
-    point = work.geometry.is_pointwise
+    return _between_pointwise(work, hidden, "depthwise", lambda: work.depthwise(hidden))
+
+
+def _bottleneck(work: Workpiece, hidden: int) -> Steps:
+    """Return the bottleneck of ResNet: 1x1, the layer's own kernel, 1x1."""
+    if work.geometry.is_pointwise:
+        return _between_pointwise(work, hidden, "spatial", lambda: work.pointwise(hidden, hidden))
+    return _between_pointwise(work, hidden, "spatial", lambda: work.spatial(hidden, hidden, work.groups))
+
+
+def _between_pointwise(work: Workpiece, hidden: int, name: str, middle: Callable[[], nn.Module]) -> Steps:
+    """Return 1x1, `middle`, 1x1 with BatchNorm and activation in between; `middle` is called `name`."""
     inputs, outputs, _ = channels(work.layer)
-    return Steps(
-        **work.front(),
-        expand=work.pointwise(inputs, hidden, strided=point),
-        expand_norm=work.bn(hidden),
-        expand_act=work.act(),
-        depthwise=work.depthwise(hidden),
-        depthwise_norm=work.bn(hidden),
-        depthwise_act=work.act(),
-        project=work.pointwise(hidden, outputs, work.bias),
-    )
+    steps = work.front()
+    steps["expand"] = work.pointwise(inputs, hidden, strided=work.geometry.is_pointwise)
+    steps |= Steps(expand_norm=work.bn(hidden), expand_act=work.act())
+    steps[name] = middle()
+    steps |= {f"{name}_norm": work.bn(hidden), f"{name}_act": work.act()}
+    steps["project"] = work.pointwise(hidden, outputs, work.bias)
+    return steps
 
 
 def _basic(work: Workpiece, hidden: int) -> Steps:
@@ -109,22 +117,6 @@ def _basic(work: Workpiece, hidden: int) -> Steps:
     return Steps(
         **({} if padded else work.front()),
         spatial=work.spatial(inputs, hidden, groups, padded),
-        spatial_norm=work.bn(hidden),
-        spatial_act=work.act(),
-        project=work.pointwise(hidden, outputs, work.bias),
-    )
-
-
-def _bottleneck(work: Workpiece, hidden: int) -> Steps:
-    """Return the bottleneck of ResNet: 1x1, the layer's own kernel, 1x1."""
-    point = work.geometry.is_pointwise
-    inputs, outputs, groups = channels(work.layer)
-    return Steps(
-        **work.front(),
-        expand=work.pointwise(inputs, hidden, strided=point),
-        expand_norm=work.bn(hidden),
-        expand_act=work.act(),
-        spatial=work.pointwise(hidden, hidden) if point else work.spatial(hidden, hidden, groups),
         spatial_norm=work.bn(hidden),
         spatial_act=work.act(),
         project=work.pointwise(hidden, outputs, work.bias),

@@ -30,6 +30,7 @@ def command(
         import torch
         from torch import nn
 
+        from nbedge.blocks import expanded_blocks
         from nbedge.checkpoint import save_checkpoint
         from nbedge.expansion import expand
         from nbedge.plan import Plan
@@ -37,6 +38,8 @@ def command(
     subject = open_subject(model_name, options)
     if not isinstance(subject.model, nn.Module):
         raise InputError(f"{model_name} is an exported file; expand takes a model reference or a checkpoint")
+    if expanded_blocks(subject.model):
+        raise InputError(f"{model_name} is a giant already, and a checkpoint holds one plan; expand it again in Python")
     example = torch.zeros(1, *subject.shape)
     if plan_file:
         plan = Plan.from_json(files.existing(plan_file, "the plan").read_text(encoding="utf-8"))

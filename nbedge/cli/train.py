@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -11,9 +11,6 @@ from nbedge.cli.run import carry_out
 from nbedge.cli.screen import Screen, percent, with_screen
 from nbedge.cli.subject import ModelOptions, described, model_options, open_subject
 from nbedge.errors import InputError, needs
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(name="train")
@@ -26,7 +23,13 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), help="Checkpoint; with --from a run directory.")
 @click.option("--epochs", default=20, show_default=True, type=click.IntRange(min=1), help="Over the training pictures.")
 @click.option("--straighten", is_flag=True, help="Raise the slopes of a giant to 1 over the first part of the epochs.")
-@click.option("--ramp", default=0.25, show_default=True, help="Share of the epochs in which slopes rise.")
+@click.option(
+    "--ramp",
+    default=0.25,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of the epochs in which slopes rise.",
+)
 @click.option("--batch-size", default=256, show_default=True, type=click.IntRange(min=1))
 @click.option("--learning-rate", default=0.1, show_default=True)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
@@ -46,9 +49,9 @@ def command(
     """
     if bool(model_name) == bool(giant):
         raise InputError("name what is trained: a model, or with --from the giant that is moved to the new data")
-    with needs("all" if giant else "train"):
-        from nbedge.pipeline.derived import transfer
     if giant:
+        with needs("all"):
+            from nbedge.pipeline.derived import transfer
         recipe = transfer(giant, control, data, options.arguments, settings)
         carry_out(screen, recipe, out or Path("runs") / recipe.name, resume=resume, overwrite=overwrite)
         return
@@ -59,7 +62,8 @@ def _one_phase(
     screen: Screen, options: ModelOptions, name: str, data: str, out: Path, overwrite: bool, settings: dict[str, Any]
 ) -> None:  # fmt: skip
     files.refuse_existing(out, overwrite)
-    from torch import nn
+    with needs("train"):
+        from torch import nn
 
     from nbedge.blocks import expanded_blocks
     from nbedge.checkpoint import save_checkpoint

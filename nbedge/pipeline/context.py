@@ -27,11 +27,15 @@ def merged_name(recipe: Recipe) -> str:
 
 @dataclass
 class Context:
-    """One run: `recipe` says what to do, `folder` is the run directory, `shown` asks for progress bars."""
+    """One run: `recipe` says what to do, `folder` is the run directory, `shown` asks for progress bars.
+
+    `training` is true while a stage runs in which other processes take part.
+    """
 
     recipe: Recipe
     folder: Path
     shown: bool = False
+    training: bool = False
 
     @cached_property
     def splits(self) -> Splits:

@@ -79,7 +79,7 @@ def tune(context: Context, state: Path) -> Outcome:
     rest = section.plt_epochs - section.ramp_epochs
     return _trained(
         context, "contracted", context.load("merged"), rest, state, _tuning(context),
-        objective=_objective(context, tiny=True), before=section.ramp_epochs, curve="tuned",
+        objective=_objective(context), before=section.ramp_epochs, curve="tuned",
     )  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def _least_sensitive_first(context: Context, model: nn.Module) -> tuple[str, ...
     return least_sensitive_first(sensitivities(model, loss))
 
 
-def _objective(context: Context, tiny: bool = False) -> Objective:
+def _objective(context: Context) -> Objective:
     """Return what the tuning minimises; the contracted model's layers stand where the giant's blocks stood."""
     section, base = context.recipe.distill, CrossEntropy(context.recipe.train.label_smoothing)
     if not section.teacher:
@@ -126,11 +126,8 @@ def _objective(context: Context, tiny: bool = False) -> Objective:
         return TeacherFree(section.weight, section.temperature, base=base)
     if section.teacher == "giant":
         teacher = context.load("giant")
-        at = (
-            tuple(block.site.norm or block.site.layer for _, block in expanded_blocks(teacher))
-            if section.features
-            else ()
-        )
+        blocks = expanded_blocks(teacher) if section.features else []
+        at = tuple(block.site.norm or block.site.layer for _, block in blocks)
         return Distillation(teacher, section.weight, section.temperature, section.features, at, base)
     teacher, _ = load_checkpoint(Path(section.teacher))
     return Distillation(teacher, section.weight, section.temperature, base=base)

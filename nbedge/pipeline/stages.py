@@ -10,11 +10,12 @@ import torch
 
 from nbedge import benchmark, files, report
 from nbedge.artifact import sidecar
-from nbedge.checkpoint import read_metadata
+from nbedge.checkpoint import read_metadata, tensors
 from nbedge.contraction import contract
 from nbedge.conversion import export
 from nbedge.errors import CheckpointError, GateError
 from nbedge.evaluation import Accuracy, Logits, judge, logits_of_module
+from nbedge.expansion import expand
 from nbedge.pipeline import learning
 from nbedge.pipeline.context import Context, merged_name
 from nbedge.pipeline.stage import Outcome, Stage
@@ -23,7 +24,7 @@ from nbedge.proposal import propose
 from nbedge.recipe import Recipe
 from nbedge.runtime import answer_pictures, open_file
 from nbedge.tracing import cost
-from nbedge.transfer import plan_for
+from nbedge.transfer import adopt_, plan_for
 from nbedge.verification import Equivalence, verify
 from nbedge.verification.agreement import REAL, agreement
 
@@ -51,9 +52,15 @@ def adopted_plan(context: Context, state: Path) -> Outcome:
     """Take the plan of the giant that comes from elsewhere, and keep a copy of what it comes from."""
     section, outputs = context.recipe.transfer, plan(context, state).outputs
     about = read_metadata(Path(section.giant))
-    if about.plan is None:
-        raise CheckpointError(f"{section.giant} is a checkpoint of stage {about.stage}, not of a giant")
-    adopted = plan_for(context.tiny(), about.plan, context.head)
+    if about.plan is None or about.stage != "giant":
+        raise CheckpointError(
+            f"{section.giant} is a checkpoint of stage {about.stage}, not of a giant whose slopes are still to rise"
+        )
+    tiny = context.tiny()
+    adopted = plan_for(tiny, about.plan, context.head)
+    adopt_(expand(tiny, adopted), tensors(Path(section.giant)), context.head, section.giant)
+    if section.control:  # before anything is trained: does it fit too?
+        adopt_(tiny, tensors(Path(section.control)), context.head, section.control)
     files.write_bytes(context.folder / "plan.json", adopted.to_json().encode())
     copies = {"source/giant.safetensors": section.giant, "source/control.safetensors": section.control}
     for name, path in copies.items():

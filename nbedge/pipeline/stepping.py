@@ -52,34 +52,33 @@ def run(
         InputError: the folder holds a run already, or something else.
     """
     with processes.together():
+        context = Context(recipe, folder, shown)
         if here().rank:
-            return _follow(recipe, folder)
+            return _follow(context)
         try:
-            return _lead(recipe, folder, resume, overwrite, until, shown, listener)
+            return _lead(context, resume, overwrite, until, listener)
         finally:
-            processes.told(None)  # the others may go
+            if not context.training:  # an error inside a training has reached the others by itself
+                processes.told(None)  # they may go
 
 
-def _follow(recipe: Recipe, folder: Path) -> Manifest:
+def _follow(context: Context) -> Manifest:
     """Take part in every training that the first process of a distributed run announces; write nothing."""
-    context = Context(recipe, folder)
-    known = {stage.name: stage for stage in stages(recipe)}
-    with _threads(recipe.threads):
+    known = {stage.name: stage for stage in stages(context.recipe)}
+    with _threads(context.recipe.threads):
         while announced := processes.told(None):
             name, state = announced
             known[name].run(context, state)
-    return Manifest(folder, recipe.name, leads=False)
+    return Manifest(context.folder, context.recipe.name, leads=False)
 
 
-def _lead(
-    recipe: Recipe, folder: Path, resume: bool, overwrite: bool, until: str | None, shown: bool, listener: Listener
-) -> Manifest:  # fmt: skip
+def _lead(context: Context, resume: bool, overwrite: bool, until: str | None, listener: Listener) -> Manifest:
+    recipe, folder = context.recipe, context.folder
     planned = stages(recipe)
     names = [stage.name for stage in planned]
     if until is not None and until not in names:
         raise InputError(f"--until {until}: there is no such stage; choose from {', '.join(names)}")
     record = _record(folder, recipe.name, resume, overwrite)
-    context = Context(recipe, folder, shown)
     context.check()
     if overwrite:
         shutil.rmtree(folder, ignore_errors=True)
@@ -131,9 +130,11 @@ def _step(stage: Stage, context: Context, record: Manifest, listener: Listener) 
     started = time.perf_counter()
     # the state of a training that began with other inputs must not be taken up
     state = context.folder / "state" / f"{stage.name}-{_digest(inputs)[:12]}.ckpt"
+    context.training = stage.trains
     if stage.trains:
         processes.told((stage.name, state))
     outcome = stage.run(context, state)
+    context.training = False
     state.unlink(missing_ok=True)
     seconds = time.perf_counter() - started
     record.finish(stage.name, _entry(context.folder, inputs, outcome, seconds))

@@ -153,6 +153,8 @@ def _fit(
         # Lightning advises on worker processes, which pictures in memory do not need
         warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        # a depthwise weight in channels-last layout has strides of its own, which DDP remarks on
+        warnings.filterwarnings("ignore", message=".*bucket view strides.*")
         trainer = lightning.Trainer(
             max_epochs=epochs, callbacks=[*callbacks, *([_bar(title)] if title else [])], devices=each,
             num_nodes=machines, strategy="ddp" if each * machines > 1 else "auto", precision=settings.precision,  # type: ignore[arg-type]

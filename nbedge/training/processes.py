@@ -18,10 +18,12 @@ def layout() -> tuple[int, int]:
     Raises:
         InputError: the environment contradicts itself.
     """
-    processes, each, machines = here().world, _number("LOCAL_WORLD_SIZE"), 0
+    processes = here().world
+    if processes == 1:  # alone, whatever the allocation it was started in holds
+        return 1, 1
+    each = _number("LOCAL_WORLD_SIZE")
     if not each:  # Slurm without torchrun
-        machines = _number("SLURM_NNODES")
-        each = processes // machines if machines else processes
+        each = processes // max(1, _number("SLURM_NNODES"))
     if processes % each:
         raise InputError(f"{processes} processes do not spread over machines of {each}; start the same number on each")
     return each, processes // each
