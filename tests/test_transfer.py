@@ -64,6 +64,7 @@ def test_a_giant_is_moved_to_new_data_beside_its_controls(folder: Path) -> None:
     assert list(rows) == ["control", "transferred", "contracted"]
     assert rows["contracted"]["verdict"] == "PASS"
     assert len({(row["parameters"], row["macs"]) for row in rows.values()}) == 1
+    assert "transferred likewise" in found["closing"]
     assert "from scratch" in found["closing"]
     model, about = load_checkpoint(folder / "run" / "contracted.safetensors")
     assert len(about.classes) == 4
@@ -78,8 +79,9 @@ def test_a_giant_is_moved_to_new_data_beside_its_controls(folder: Path) -> None:
 @pytest.mark.group("path")
 def test_a_checkpoint_that_is_no_giant_is_refused(folder: Path) -> None:
     data = ("--data", f"npz:{folder / 'second.npz'}", "--batch-size", "32", "--out", str(folder / "no"))
-    said = nbedge("train", "--from", str(folder / "control.safetensors"), *data, status=2)
-    assert "control" in said["error"]
+    control = str(folder / "control.safetensors")
+    assert "the control is missing" in nbedge("train", "--from", control, *data, status=2)["error"]
+    said = nbedge("train", "--from", control, "--control", control, *data, status=2)
     assert "not of a giant" in said["error"]
 
 

@@ -59,14 +59,12 @@ def adopted_plan(context: Context, state: Path) -> Outcome:
     tiny = context.tiny()
     adopted = plan_for(tiny, about.plan, context.head)
     adopt_(expand(tiny, adopted), tensors(Path(section.giant)), context.head, section.giant)
-    if section.control:  # before anything is trained: does it fit too?
-        adopt_(tiny, tensors(Path(section.control)), context.head, section.control)
+    adopt_(tiny, tensors(files.existing(Path(section.control), "the control")), context.head, section.control)
     files.write_bytes(context.folder / "plan.json", adopted.to_json().encode())
     copies = {"source/giant.safetensors": section.giant, "source/control.safetensors": section.control}
     for name, path in copies.items():
-        if path:
-            files.write_bytes(context.folder / name, files.existing(Path(path), "the checkpoint").read_bytes())
-    return Outcome((*outputs, *(name for name, path in copies.items() if path)))
+        files.write_bytes(context.folder / name, Path(path).read_bytes())
+    return Outcome((*outputs, *copies))
 
 
 def contract_giant(context: Context, _state: Path) -> Outcome:
@@ -204,10 +202,10 @@ def _judged(context: Context, stage: str, judged: tuple[Equivalence, ...], outpu
 def compared(recipe: Recipe) -> tuple[str, ...]:
     """Return the names of the models whose accuracy is measured, the control first, the contracted one last."""
     transfer = recipe.transfer
-    others = ("transferred",) if transfer.control else ()
-    giants = () if transfer.giant else ("giant",)  # with a new head it is not trained before it is linearized
+    # a giant with a new head is not trained before it is linearized
+    others = ("transferred",) if transfer.giant else ("giant",)
     merged = ("merged",) if recipe.train.tail == "contract-and-tune" else ()
-    return ("control", *others, *giants, *merged, "contracted")
+    return ("control", *others, *merged, "contracted")
 
 
 def stages(recipe: Recipe) -> tuple[Stage, ...]:
@@ -227,9 +225,9 @@ def _until_linear(recipe: Recipe) -> tuple[Stage, ...]:
         "plan", (recipe.transfer.giant, *filter(None, [recipe.transfer.control])), ("transfer",), adopted_plan
     )
     source = ("source/control.safetensors",)
-    likewise = (Stage("transferred", source, ("train",), learning.transferred, trains=True),)
+    likewise = Stage("transferred", source, ("train",), learning.transferred, trains=True)
     adopted = Stage("giant", ("plan.json", "source/giant.safetensors"), (), learning.adopted_giant)
-    return (chosen, control, *(likewise if recipe.transfer.control else ()), adopted, last)
+    return (chosen, control, likewise, adopted, last)
 
 
 def _from_contraction(recipe: Recipe) -> tuple[Stage, ...]:

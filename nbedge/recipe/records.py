@@ -166,11 +166,20 @@ class TransferSection:
 
     Attributes:
         giant: its checkpoint; empty: no transfer.
-        control: checkpoint of the tiny model that was trained plainly on the same data, for the control.
+        control: checkpoint of the tiny model that was trained plainly on the same data: without it nothing would tell
+            what the giant adds.
     """
 
     giant: str = ""
     control: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse one without the other."""
+        if bool(self.giant) != bool(self.control):
+            raise InputError(
+                "a transfer names the giant and the control, the tiny model that was trained plainly on the same data; "
+                f"the {'control' if self.giant else 'giant'} is missing"
+            )
 
 
 @dataclass(frozen=True, slots=True)

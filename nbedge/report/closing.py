@@ -12,10 +12,14 @@ def text(top1: dict[str, float], pictures: int) -> str:
     """
     if "control" not in top1 or "contracted" not in top1:
         return "The control and the contracted model were not both evaluated: this run says nothing about accuracy."
-    gain = _points(top1["contracted"], top1["control"])
-    sentences = [_no_gain(top1, gain) if gain <= 0 else _some_gain(top1, gain)]
-    if "transferred" in top1:
-        sentences.append(_likewise(_points(top1["contracted"], top1["transferred"]), top1["transferred"]))
+    # in a transfer the fair rival is the tiny model that was moved likewise, not the one from scratch
+    rival, name = (
+        ("transferred", "tiny model transferred likewise") if "transferred" in top1 else ("control", "control")
+    )
+    gain = _points(top1["contracted"], top1[rival])
+    sentences = [_gain(name, top1["contracted"], top1[rival], gain)]
+    if rival == "transferred":
+        sentences.append(_from_scratch(_points(top1["contracted"], top1["control"]), top1["control"]))
     if "giant" in top1:
         sentences.append(_giant(_points(top1["giant"], top1["control"]), top1["giant"]))
     if pictures:
@@ -28,28 +32,23 @@ def _points(top1: float, other: float) -> float:
     return round(100 * (top1 - other), 1) + 0.0
 
 
-def _no_gain(top1: dict[str, float], gain: float) -> str:
+def _gain(rival: str, found: float, other: float, gain: float) -> str:
+    if gain > 0:
+        return (
+            f"The contracted model gains {gain:.1f} points on the {rival} ({found:.1%} against {other:.1%}) at the "
+            "same architecture. One run is one seed, not evidence: seeds differ by about 0.3 to 0.6 points; repeat the run "
+            "with other seeds before relying on it."
+        )
     return (
-        f"The contracted model is not better than the control: {top1['contracted']:.1%} against {top1['control']:.1%} "
-        f"({gain:+.1f} points). This is what short runs give: the giant needs many more steps before it overtakes a "
-        "plainly trained tiny model, and only a part of its lead survives the contraction. "
-        "Differences below about one point are inside the spread from seed to seed."
+        f"The contracted model is not better than the {rival}: {found:.1%} against {other:.1%} ({gain:+.1f} points). "
+        "This is what short runs give: the giant needs many more steps before it overtakes a plainly trained tiny "
+        "model, and only a part of its lead survives the contraction. Differences below about one point are inside the "
+        "spread from seed to seed."
     )
 
 
-def _some_gain(top1: dict[str, float], gain: float) -> str:
-    return (
-        f"The contracted model gains {gain:.1f} points on the control ({top1['contracted']:.1%} against "
-        f"{top1['control']:.1%}) at the same architecture. One run is one seed, not evidence: "
-        "seeds differ by about 0.3 to 0.6 points; repeat the run with other seeds before relying on it."
-    )
-
-
-def _likewise(lead: float, top1: float) -> str:
-    return (
-        f"The tiny model that was trained plainly on the first data and tuned likewise reached {top1:.1%}: the "
-        f"contracted model stands {lead:+.1f} points from it. The control was trained from scratch on the new data."
-    )
+def _from_scratch(lead: float, top1: float) -> str:
+    return f"The control, trained from scratch on the new data, reached {top1:.1%}: {lead:+.1f} points from it."
 
 
 def _giant(lead: float, top1: float) -> str:
