@@ -221,9 +221,7 @@ def _until_linear(recipe: Recipe) -> tuple[Stage, ...]:
     if not recipe.transfer.giant:
         chosen = Stage("plan", (), ("plan",), plan)
         return (chosen, control, Stage("giant", ("plan.json",), ("train",), learning.giant, trains=True), last)
-    chosen = Stage(
-        "plan", (recipe.transfer.giant, *filter(None, [recipe.transfer.control])), ("transfer",), adopted_plan
-    )
+    chosen = Stage("plan", (recipe.transfer.giant, recipe.transfer.control), ("transfer",), adopted_plan)
     source = ("source/control.safetensors",)
     likewise = Stage("transferred", source, ("train",), learning.transferred, trains=True)
     adopted = Stage("giant", ("plan.json", "source/giant.safetensors"), (), learning.adopted_giant)

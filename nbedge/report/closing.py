@@ -36,8 +36,8 @@ def _gain(rival: str, found: float, other: float, gain: float) -> str:
     if gain > 0:
         return (
             f"The contracted model gains {gain:.1f} points on the {rival} ({found:.1%} against {other:.1%}) at the "
-            "same architecture. One run is one seed, not evidence: seeds differ by about 0.3 to 0.6 points; repeat the run "
-            "with other seeds before relying on it."
+            "same architecture. One run is one seed, not evidence: seeds differ by about 0.3 to 0.6 points; repeat the "
+            "run with other seeds before relying on it."
         )
     return (
         f"The contracted model is not better than the {rival}: {found:.1%} against {other:.1%} ({gain:+.1f} points). "
