@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -94,11 +95,15 @@ class Plan:
     refused: tuple[Refusal, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse a plan that names a layer twice."""
+        """Refuse a plan without sites, and one that names a layer or a BatchNorm twice."""
+        if not self.sites:
+            raise PlanError("the plan has no sites, so nothing would be expanded; write one with nbedge inspect --plan")
         layers = [site.layer for site in self.sites]
-        for layer in layers:
-            if layers.count(layer) > 1:
-                raise PlanError(f"the plan names the layer {layer} twice; keep one of the two sites")
+        norms = [site.norm for site in self.sites if site.norm is not None]
+        for what, paths in (("layer", layers), ("norm", norms)):
+            path, times = Counter(paths).most_common(1)[0] if paths else ("", 0)
+            if times > 1:
+                raise PlanError(f"the plan names the {what} {path} twice; keep one of the two sites")
 
     def check(self, model: HasShapes) -> None:
         """Refuse a model other than the plan's own.

@@ -144,8 +144,11 @@ def parse(text: str) -> Policy:
 def usual_candidates(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
     """Return the candidates that the method means.
 
-    NetBooster expands the first pointwise layer of inverted residuals. A model without any has its pointwise layers
-    expanded instead; one without those, all that can be.
+    NetBooster expands the first pointwise layer of inverted residuals: those that feed a depthwise layer. Where they
+    are less than a tenth of the pointwise layers, the model is built of other blocks, and all of its pointwise layers
+    are taken; without any, all that can be expanded. (They are half of them in MobileNetV2, a quarter in EfficientNet,
+    whose squeeze-and-excite layers are pointwise too; a thirtieth in EfficientViT, which has one such block.)
     """
-    first = [c for c in candidates if c.kind == "pointwise" and c.feeds_depthwise]
-    return first or [c for c in candidates if c.kind == "pointwise"] or candidates
+    pointwise = [c for c in candidates if c.kind == "pointwise"]
+    first = [c for c in pointwise if c.feeds_depthwise]
+    return first if 10 * len(first) >= len(pointwise) > 0 else pointwise or candidates

@@ -64,6 +64,8 @@ def test_equal_plans_have_equal_json() -> None:
         pytest.param(edited(sites=[site(block="ghost")]), "site a.0: unknown block 'ghost'", id="unknown block"),
         pytest.param(edited(sites=[site(activation="mish")]), "site a.0: unknown activation 'mish'", id="activation"),
         pytest.param(edited(sites=[site(), site(norm="b.1")]), "layer a.0 twice", id="duplicate layer"),
+        pytest.param(edited(sites=[site(), site(layer="b.1")]), "norm a.1 twice", id="duplicate norm"),
+        pytest.param(edited(sites=[]), "no sites", id="no sites"),
         pytest.param(edited(sites=[7]), "no plan", id="a site that is a number"),
         pytest.param(edited(schema_version=3), "schema_version 3, this nbedge reads 1, 2", id="of the future"),
         pytest.param(json.dumps({"schema_version": 1}), "fingerprint", id="no fingerprint"),

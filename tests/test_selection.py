@@ -93,6 +93,12 @@ def test_the_usual_candidates_are_those_of_the_method_else_pointwise_else_all() 
     assert usual_candidates([other]) == [other]
 
 
+def test_one_inverted_residual_among_other_blocks_does_not_hide_them() -> None:
+    first, point = candidate("first"), [candidate(f"point{i}", feeds_depthwise=False) for i in range(10)]
+    assert usual_candidates([first, *point[:9]]) == [first]
+    assert usual_candidates([first, *point]) == [first, *point]
+
+
 def proposed(**options: Any) -> list[str]:
     return [site.layer for site in propose(samples.mobilenet_v2_tiny(width_mult=0.5), X, **options).sites]
 
