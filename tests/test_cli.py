@@ -195,14 +195,16 @@ def test_inspect_says_when_there_is_nothing_to_plan(here: Path) -> None:
 def test_verify_proves_the_merge_and_writes_its_reports(here: Path) -> None:
     line = "verify giant.safetensors tiny.safetensors --data folder:pictures --junit ci/v.xml --markdown ci/v.md"
     found = answer(here, line)
-    assert (found["verdict"], found["reference"]) == ("PASS", "giant.safetensors")
-    suite = ElementTree.parse(here / "ci" / "v.xml").getroot()
+    [edge] = found["edges"]
+    assert (found["verdict"], edge["verdict"], edge["reference"]) == ("PASS", "PASS", "giant.safetensors")
+    [suite] = ElementTree.parse(here / "ci" / "v.xml").getroot()
     assert suite.attrib["failures"] == "0"
-    assert [case.attrib["name"] for case in suite] == [check["name"] for check in found["checks"]]
+    assert [case.attrib["name"] for case in suite] == [check["name"] for check in edge["checks"]]
     rows = (here / "ci" / "v.md").read_text().splitlines()
-    assert rows[0] == "### giant.safetensors → tiny.safetensors: PASS"
-    assert rows[2:4] == ["| check | value | limit | unit | verdict | detail |", "|---|---|---|---|---|---|"]
-    assert len(rows) == 4 + len(found["checks"])
+    assert rows[0] == "## nbedge verify: PASS"
+    assert rows[2] == "### giant.safetensors → tiny.safetensors (torch): PASS"
+    assert rows[4:6] == ["| check | value | limit | unit | verdict | detail |", "|---|---|---|---|---|---|"]
+    assert len(rows) == 6 + len(edge["checks"])
     assert "ci/v.xml exists already" in refused(here, line)
     assert "PASS" in call(here, f"{line} --overwrite").stdout
 
@@ -210,7 +212,7 @@ def test_verify_proves_the_merge_and_writes_its_reports(here: Path) -> None:
 def test_verify_fails_on_another_model(here: Path) -> None:
     found = answer(here, "verify tiny.safetensors other.safetensors --junit failed.xml --markdown failed.md", status=1)
     assert found["verdict"] == "FAIL"
-    suite = ElementTree.parse(here / "failed.xml").getroot()
+    [suite] = ElementTree.parse(here / "failed.xml").getroot()
     assert int(suite.attrib["failures"]) == len(suite.findall("testcase/failure")) > 0
     assert "FAIL" in (here / "failed.md").read_text()
 
@@ -220,7 +222,7 @@ def test_verify_without_real_pictures_does_not_pass_an_integer_file(here: Path, 
     line = "verify tiny.safetensors exports/small.int8.onnx"
     found = answer(here, line, status=1)
     assert found["verdict"] == "NOT CHECKED"
-    assert "pass --data" in found["checks"][-1]["detail"]
+    assert any("pass --data" in check["detail"] for check in found["edges"][0]["checks"])
     assert answer(here, f"{line} --allow-unchecked")["verdict"] == "NOT CHECKED"
     assert answer(here, f"{line} --data folder:pictures")["verdict"] == "PASS"
 

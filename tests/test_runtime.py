@@ -65,7 +65,7 @@ def test_a_float_tensor_is_left_as_it_is() -> None:
 def test_a_module_is_run_in_eval_mode_and_keeps_its_own() -> None:
     model = samples.mobilenet_v2_tiny(width_mult=0.5).train()
     x = np.random.default_rng(0).standard_normal((3, 1, 28, 28)).astype(np.float32)
-    found = answer(of_module(model, (1, 28, 28), 10), x)
+    found = answer(of_module(model, (1, 28, 28)), x)
     assert model.training
     with torch.no_grad():
         assert np.array_equal(found, model.eval()(torch.from_numpy(x)).numpy())
@@ -73,12 +73,12 @@ def test_a_module_is_run_in_eval_mode_and_keeps_its_own() -> None:
 
 def test_a_module_in_float64_takes_float32() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).double()
-    assert answer(of_module(model, (1, 2, 2), 3), np.ones((5, 1, 2, 2), np.float32)).shape == (5, 3)
+    assert answer(of_module(model, (1, 2, 2)), np.ones((5, 1, 2, 2), np.float32)).shape == (5, 3)
 
 
 def test_no_inputs_are_refused() -> None:
     with pytest.raises(InputError, match="no inputs"):
-        answer(of_module(nn.Linear(2, 3), (1, 2, 2), 3), np.ones((0, 1, 2, 2), np.float32))
+        answer(of_module(nn.Linear(2, 3), (1, 2, 2)), np.ones((0, 1, 2, 2), np.float32))
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7])
@@ -98,7 +98,7 @@ def test_a_layout_and_a_batch_of_1_are_met(batch: int) -> None:
 
 @pytest.mark.parametrize("shape", [(2, 3, 28, 28), (2, 1, 27, 28), (2, 28, 28, 1)])
 def test_pictures_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
-    runner = of_module(samples.mobilenet_v2_tiny(width_mult=0.5), (1, 28, 28), 10)
+    runner = of_module(samples.mobilenet_v2_tiny(width_mult=0.5), (1, 28, 28))
     with pytest.raises(InputError, match="the model takes NCHW"):
         answer(runner, np.zeros(shape, np.float32))
 
@@ -106,7 +106,7 @@ def test_pictures_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
 def test_pictures_are_answered_after_preprocessing() -> None:
     model, preprocessing = samples.mobilenet_v2_tiny(width_mult=0.5), Preprocessing((1, 28, 28), (0.3,), (0.2,))
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), np.uint8)
-    runner = of_module(model, (1, 28, 28), 10)
+    runner = of_module(model, (1, 28, 28))
     assert np.array_equal(answer_pictures(runner, images, preprocessing), answer(runner, preprocessing(images)))
 
 

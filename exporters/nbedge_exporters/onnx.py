@@ -12,7 +12,7 @@ from typing import Any
 
 from nbedge.artifact import Job, TensorSpec
 from nbedge.errors import ExportError, needs
-from nbedge.runtime import LAYOUTS, QUANTIZATION
+from nbedge.runtime import QUANTIZATION, layout
 
 OPSET = 20
 
@@ -68,11 +68,11 @@ def _spec(tensor: Any, quantization: dict[str, dict[str, Any]]) -> TensorSpec:
 
     kind = tensor.type.tensor_type
     shape = tuple(size.dim_value for size in kind.shape.dim)
-    if len(shape) not in LAYOUTS or 0 in shape:
+    if len(shape) not in (2, 4) or 0 in shape:
         raise ExportError(f"{tensor.name!r} has the shape {shape}; export a program with static NCHW or NC shapes")
     dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type).name
     return TensorSpec(
-        tensor.name, shape, dtype, LAYOUTS[len(shape)], **quantization.get(QUANTIZATION + tensor.name, {})
+        tensor.name, shape, dtype, layout(shape, "NCHW"), **quantization.get(QUANTIZATION + tensor.name, {})
     )
 
 

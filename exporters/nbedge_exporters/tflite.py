@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from nbedge.artifact import Job, TensorSpec
 from nbedge.errors import ExportError, needs
-
-LAYOUTS = {4: "NHWC", 2: "NC"}
+from nbedge.runtime import layout
 
 Pictures = NDArray[np.float32]
 
@@ -127,9 +126,9 @@ def _interpreter(content: bytes) -> Any:
 
 def _spec(details: dict[str, Any]) -> TensorSpec:
     shape = tuple(int(size) for size in details["shape"])
-    if len(shape) not in LAYOUTS:
+    if len(shape) not in (2, 4):
         raise ExportError(f"{details['name']!r} has the shape {shape}; only NHWC and NC are known")
     # (0.0, 0) for a float tensor
     scale, zero_point = details["quantization"]
     dtype = np.dtype(details["dtype"]).name
-    return TensorSpec(details["name"], shape, dtype, LAYOUTS[len(shape)], float(scale), int(zero_point))
+    return TensorSpec(details["name"], shape, dtype, layout(shape, "NHWC"), float(scale), int(zero_point))

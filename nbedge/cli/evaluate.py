@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nbedge.cli.screen import DASH, Screen, percent, with_screen
-from nbedge.cli.subject import ModelOptions, Subject, model_options, open_subject
+from nbedge.cli.subject import ModelOptions, model_options, open_subject
 from nbedge.errors import InputError, needs
+from nbedge.subject import Subject
 
 if TYPE_CHECKING:
     from nbedge.data import Source
@@ -33,7 +34,7 @@ def command(screen: Screen, options: ModelOptions, names: tuple[str, ...], data:
                 f"{subject.name} takes pictures of {subject.shape}, {subjects[0].name} of {subjects[0].shape}; "
                 "evaluate them one by one"
             )
-    source = read(data, subjects[0].shape)
+    source = read(data, subjects[0].pictured())
     wanted = _logits(base, source, data) if base else None
     found: dict[str, Accuracy] = {}
     for name, subject in zip(names, subjects, strict=True):

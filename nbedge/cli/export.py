@@ -31,10 +31,11 @@ def command(
 
         from nbedge.conversion import export
         from nbedge.data import load
+        from nbedge.verification import Chain
     subject = open_subject(checkpoint, options)
     if not isinstance(subject.model, nn.Module):
         raise InputError(f"{checkpoint} is an exported file already; export takes a checkpoint or a model reference")
-    splits = load(calib, subject.shape, calibration=samples)
+    splits = load(calib, subject.pictured(), calibration=samples)
     prepare = subject.prepared()
     exported = export(
         subject.model, torch.zeros(1, *subject.shape), calibration=prepare(splits.calibration.images),
@@ -45,12 +46,12 @@ def command(
     )  # fmt: skip
     rows = [
         (str(e.artifact.path), e.artifact.scheme, number(e.artifact.size_bytes / 1000, "kB", 1),
-         verdict(str(e.equivalence.verdict)))
+         verdict(str(Chain(e.edges).verdict)))
         for e in exported
     ]  # fmt: skip
     screen.table("", ("file", "scheme", "size", "verdict"), rows)
     files = [
-        {**e.artifact.to_dict(), "path": str(e.artifact.path), "verification": e.equivalence.to_dict()}
+        {**e.artifact.to_dict(), "path": str(e.artifact.path), "verification": Chain(e.edges).to_dict()}
         for e in exported
     ]
     screen.result({"files": files})

@@ -11,9 +11,10 @@ import click
 from nbedge import files
 from nbedge.cli.planning import PlanOptions, plan_options
 from nbedge.cli.screen import DASH, Screen, number, with_screen
-from nbedge.cli.subject import ModelOptions, Subject, model_options, open_subject
+from nbedge.cli.subject import ModelOptions, model_options, open_subject
 from nbedge.errors import ExportError, GateError, InputError, PlanError, needs
 from nbedge.preprocessing import Preprocessing
+from nbedge.subject import Subject
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,7 +42,7 @@ def command(
         from torch import nn
     if not isinstance(subject.model, nn.Module):
         raise InputError(f"{model_name} is an exported file; inspect takes a model reference or a checkpoint")
-    found = _survey(subject.model, subject.shape, wanted)
+    found = _survey(subject.model, subject.pictured(), wanted)
     _show(screen, found)
     if plan_file:
         if not found["plan"]:
@@ -95,7 +96,7 @@ def _feasible(model: "nn.Module", subject: Subject, target: str) -> dict[str, st
         from nbedge.verification import Limits
     channels = subject.shape[0]
     noise = torch.randn(8, *subject.shape, generator=torch.Generator().manual_seed(0))
-    prepared = subject.preprocessing or Preprocessing(subject.shape, (0.5,) * channels, (0.5,) * channels)
+    prepared = subject.preprocessing or Preprocessing(subject.pictured(), (0.5,) * channels, (0.5,) * channels)
     with tempfile.TemporaryDirectory() as folder:
         try:
             export(

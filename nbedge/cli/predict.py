@@ -23,7 +23,7 @@ def command(screen: Screen, options: ModelOptions, name: str, picture_file: Path
     with needs("train"):
         from nbedge.data import picture
     subject = open_subject(name, options)
-    image = picture(picture_file, subject.shape)
+    image = picture(picture_file, subject.pictured())
     logits = answers(subject, image[None])[0].astype(np.float64)
     shares = probabilities(logits)
     order = np.argsort(-shares, kind="stable")[:top]

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nbedge.artifact import SCHEMES
 from nbedge.errors import InputError, needs
 from nbedge.preprocessing import Preprocessing
+from nbedge.subject import Subject
 
 if TYPE_CHECKING:
     from torch import nn
 
     from nbedge.checkpoint import Checkpoint
     from nbedge.plan import Plan
-    from nbedge.runtime import Runner
 
 SHAPE_RANK = 3
+#: suffixes of exported files, and of answers that were written down
+FILES = (".onnx", ".tflite", ".pt2", ".npz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,44 +45,6 @@ class ModelOptions:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     trust: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Subject:
-    """A model ready to run.
-
-    Attributes:
-        name: for people.
-        model: the module, or the runner of an exported file.
-        preprocessing: of pictures; None where nobody said.
-        classes: names of the outputs; empty where nobody said.
-        scheme: of an exported file, as its sidecar or the types of its ends tell; "fp32" for a module.
-        shape: (channels, height, width) of the input.
-        path: of an exported file.
-    """
-
-    name: str
-    model: "nn.Module | Runner"
-    preprocessing: Preprocessing | None
-    classes: tuple[str, ...]
-    scheme: str
-    shape: tuple[int, int, int]
-    path: Path | None = None
-
-    @property
-    def quantized(self) -> bool:
-        """Whether it computes with integers."""
-        return SCHEMES[self.scheme][1] != "fp32"
-
-    def prepared(self) -> Preprocessing:
-        """Return the preprocessing.
-
-        Raises:
-            InputError: nobody said what it is.
-        """
-        if self.preprocessing is None:
-            raise InputError(f"{self.name} does not say how pictures are normalised; pass --mean and --std")
-        return self.preprocessing
 
 
 def model_options(verb: Callable[..., None]) -> Callable[..., None]:
@@ -166,7 +129,7 @@ def open_subject(text: str, options: ModelOptions | None = None) -> Subject:
     """
     options = options or ModelOptions()
     suffix = Path(text).suffix
-    if suffix in (".onnx", ".tflite"):
+    if suffix in FILES:
         return _exported(Path(text), options)
     with needs("train"):
         if suffix == ".safetensors":
@@ -181,7 +144,9 @@ def _unknown(text: str, suffix: str) -> str:
 
     if suffix in (".pt", ".pth", ".ckpt"):
         return f"{text} can hold weights, but no model that is safe to open; name the model, and pass --weights {text}"
-    return f"{text!r} is no checkpoint (.safetensors), no exported file (.onnx, .tflite) and no model; write {FORMS}"
+    return (
+        f"{text!r} is no checkpoint (.safetensors), no exported file ({', '.join(FILES)}) and no model; write {FORMS}"
+    )
 
 
 def _checkpoint(path: Path, options: ModelOptions) -> Subject:
@@ -222,21 +187,24 @@ def tried(model: "nn.Module", text: str, shape: tuple[int, int, int]) -> Any:
 
 def _exported(path: Path, options: ModelOptions) -> Subject:
     from nbedge import artifact
-    from nbedge.runtime import open_file
+    from nbedge.runtime import open_file, picture_shape
 
     runner = open_file(path)
     if artifact.sidecar(path).exists():
         about = artifact.read(path)
-        shape = about.preprocessing.shape
-        return Subject(path.name, runner, about.preprocessing, about.classes, about.scheme, shape, path)
-    entry = runner.inputs[0]
-    if len(entry.shape) != SHAPE_RANK + 1:
-        raise InputError(f"{path} takes an input of shape {entry.shape}, not a picture")
-    first, second, third = entry.shape[1:]
-    shape = (third, first, second) if entry.layout == "NHWC" else (first, second, third)
-    scheme = "int8" if entry.scale else "fp32"
+        return Subject(
+            path.name, runner, about.preprocessing, about.classes, about.scheme, about.preprocessing.shape, path,
+            about.derived_from,
+        )  # fmt: skip
+    shape = picture_shape(runner.inputs[0])
+    scheme = "int8" if runner.inputs[0].scale else "fp32"
     return Subject(path.name, runner, _preprocessing(options, shape), (), scheme, shape, path)
 
 
-def _preprocessing(options: ModelOptions, shape: tuple[int, int, int]) -> Preprocessing | None:
-    return Preprocessing(shape, options.mean, options.std) if options.mean and options.std else None
+def _preprocessing(options: ModelOptions, shape: tuple[int, ...]) -> Preprocessing | None:
+    if not (options.mean and options.std):
+        return None
+    if len(shape) != SHAPE_RANK:
+        raise InputError(f"--mean and --std belong to pictures; the model takes inputs of shape {shape}")
+    channels, height, width = shape
+    return Preprocessing((channels, height, width), options.mean, options.std)

@@ -75,7 +75,7 @@ def _one_phase(
     subject = open_subject(name, options)
     if not isinstance(subject.model, nn.Module):
         raise InputError(f"{name} is an exported file; train takes a checkpoint or a model reference")
-    splits = load(data, subject.shape, seed=settings["seed"])
+    splits = load(data, subject.pictured(), seed=settings["seed"])
     straighten, is_giant = settings["straighten"], bool(expanded_blocks(subject.model))
     if straighten and not is_giant:
         raise InputError(f"{name} is no giant, so it has no slopes to raise; make one with nbedge expand")

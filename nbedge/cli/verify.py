@@ -1,157 +1,161 @@
 """`nbedge verify`: the equivalence check, for CI. The exit status is the verdict."""
 
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
 import click
 from rich.text import Text
 
 from nbedge import files
 from nbedge.cli.screen import DASH, Screen, verdict, with_screen
-from nbedge.cli.subject import ModelOptions, Subject, model_options, open_subject
+from nbedge.cli.subject import ModelOptions, model_options, open_subject
+from nbedge.cli.verdicts import as_junit, as_markdown
 from nbedge.errors import InputError, MissingDependencyError, needs
-from nbedge.preprocessing import Preprocessing
+from nbedge.subject import Subject
 
 if TYPE_CHECKING:
-    from nbedge.verification import Check, Equivalence, Limits
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nbedge.verification import Chain, Check, Equivalence, Families, Limits
+
+#: suffix of answers that were written down
+RECORDING = ".npz"
+CHECKS = ("check", "value", "limit", "unit", "verdict", "detail")
 
 
 @click.command(name="verify")
 @click.argument("reference")
-@click.argument("candidate")
-@click.option("--data", metavar="DATA", help="Real pictures: folder:PATH, npz:PATH or fashion-mnist:PATH.")
+@click.argument("candidates", nargs=-1, required=True, metavar="CANDIDATE...")
+@click.option("--data", metavar="DATA", help="Real inputs: folder:PATH, npz:PATH, fashion-mnist:PATH or hf:NAME.")
 @click.option("--pictures", default=500, show_default=True, type=click.IntRange(min=1), help="How many at most.")
+@click.option("--kernels", default="", help="Kernels that files run in, separated by commas, e.g. xnnpack,tflm.")
 @click.option("--allow-unchecked", is_flag=True, help="NOT CHECKED does not fail.")
 @click.option("--float-error", type=float, help="Largest max|Δ|/RMS of a float candidate.")
-@click.option("--sqnr", type=float, help="Least SQNR of an integer candidate, in dB.")
+@click.option("--sqnr", "sqnr_db", type=float, help="Least SQNR of an integer candidate, in dB.")
+@click.option("--cosine", type=float, help="Least cosine of an integer candidate.")
+@click.option("--flips", type=float, help="Most inputs with another first answer, in percent.")
 @click.option("--accuracy-loss", type=float, help="Largest loss of an integer candidate, in points.")
+@click.option("--steps", type=float, help="Most integer steps between TFLite Micro and the reference kernels.")
 @click.option("--junit", type=click.Path(path_type=Path), help="Write a JUnit file.")
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write a Markdown summary.")
 @click.option("--overwrite", is_flag=True, help="Replace these two files.")
 @model_options
 @with_screen
 def command(
-    screen: Screen, options: ModelOptions, reference: str, candidate: str, data: str | None, pictures: int,
-    allow_unchecked: bool, float_error: float | None, sqnr: float | None, accuracy_loss: float | None,
-    junit: Path | None, markdown: Path | None, overwrite: bool,
+    screen: Screen, options: ModelOptions, reference: str, candidates: tuple[str, ...], data: str | None, pictures: int,
+    kernels: str, allow_unchecked: bool, junit: Path | None, markdown: Path | None, overwrite: bool,
+    **asked: float | None,
 ) -> None:  # fmt: skip
-    """Check that CANDIDATE equals REFERENCE; both are checkpoints, exported files or model references."""
+    """Check that each CANDIDATE equals what it was made from; the first one equals REFERENCE.
+
+    All are checkpoints, exported files (.onnx, .tflite, .pt2), answers written down (.npz) or model references.
+    """
     for path in (junit, markdown):
         if path:
             files.refuse_existing(path, overwrite)
     with needs("train"):
-        from nbedge.verification import Equivalence, Limits, Verdict
-        from nbedge.verification.equivalence import not_checked
-    asked = {"float_error": float_error, "sqnr_db": sqnr, "accuracy_loss": accuracy_loss}
+        from nbedge.verification import Chain, Limits, Verdict
     limits = replace(Limits(), **{name: value for name, value in asked.items() if value is not None})
-    try:
-        before, after = open_subject(reference, options), open_subject(candidate, options)
-        judged = _judge(before, after, data, pictures, limits)
-        judged = replace(judged, checks=(*_declared(before, after), *judged.checks))
-    except MissingDependencyError as error:
-        if not allow_unchecked:
-            raise
-        judged = Equivalence(reference, candidate, "none", (not_checked("runtime", str(error)),))
-    judged = judged.named(reference, candidate)
-    _show(screen, judged)
+    wanted = tuple(filter(None, kernels.split(",")))
+    chain = Chain(tuple(_edges((reference, *candidates), options, data, pictures, limits, wanted, allow_unchecked)))
+    _show(screen, chain)
     if junit:
-        files.write_bytes(junit, as_junit(judged).encode())
+        files.write_bytes(junit, as_junit(chain).encode())
     if markdown:
-        files.write_bytes(markdown, as_markdown(judged).encode())
+        files.write_bytes(markdown, as_markdown(chain).encode())
     allowed = {Verdict.PASS, Verdict.NOT_CHECKED} if allow_unchecked else {Verdict.PASS}
-    sys.exit(0 if judged.verdict in allowed else 1)
+    sys.exit(0 if chain.verdict in allowed else 1)
 
 
-def _declared(before: Subject, after: Subject) -> "list[Check]":
-    """Judge what the two say of themselves: types, normalisation, classes."""
-    from nbedge.verification import integer_checks
-    from nbedge.verification.equivalence import at_most
+def _edges(
+    names: tuple[str, ...], options: ModelOptions, data: str | None, pictures: int, limits: "Limits",
+    kernels: tuple[str, ...], allow_unchecked: bool,
+) -> "Iterator[Equivalence]":  # fmt: skip
+    """Open all, and judge link after link; what cannot be opened here is an edge that was not checked."""
+    from nbedge.verification import Equivalence, links, not_checked
 
-    found = [*integer_checks(after.path, after.scheme)] if after.path and after.quantized else []
-    if before.preprocessing and after.preprocessing:
-        differ = float(before.preprocessing != after.preprocessing)
-        shown = (
-            f"{before.preprocessing} against {after.preprocessing}" if differ else "resize, mean and std are the same"
-        )
-        found.append(at_most("preprocessing differs", differ, 0, "", shown))
-    if before.classes and after.classes:
-        differ = sum(a != b for a, b in zip(before.classes, after.classes, strict=False))
-        differ += abs(len(before.classes) - len(after.classes))
-        found.append(at_most("classes differ", differ, 0, "names", f"of {len(before.classes)}, in order"))
-    return found
+    subjects: list[Subject] = []
+    for name in names:
+        try:
+            subjects.append(open_subject(name, options))
+        except MissingDependencyError as error:
+            if not allow_unchecked or not subjects:
+                raise
+            yield Equivalence(subjects[-1].name, name, "none", (not_checked("runtime", str(error)),))
+    for before, after in links(subjects):
+        yield from _link(before, after, data, pictures, limits, kernels, allow_unchecked)
 
 
-def _judge(before: Subject, after: Subject, data: str | None, pictures: int, limits: "Limits") -> "Equivalence":
-    from nbedge.data import load
-    from nbedge.verification import Equivalence, verify
-    from nbedge.verification.equivalence import not_checked
-    from nbedge.verification.families import families
+def _link(
+    before: Subject, after: Subject, data: str | None, pictures: int, limits: "Limits", kernels: tuple[str, ...],
+    allow_unchecked: bool,
+) -> "Iterator[Equivalence]":  # fmt: skip
+    from nbedge.verification import REAL, Verdict, declared, not_checked, verify_edges
+    from nbedge.verification.chain import RUNTIME
 
     if before.shape != after.shape:
         raise InputError(
             f"{before.name} takes {before.shape}, {after.name} takes {after.shape}: they cannot be compared"
         )
+    given, labels = _inputs(before, after, data, pictures)
+    own = kernels if after.path and after.path.suffix == ".tflite" else ()
+    extra = declared(before, after)
+    if after.quantized and not before.quantized and REAL not in given:
+        extra.append(not_checked("real inputs", "an integer file is judged on real inputs; pass --data"))
+    for edge in verify_edges(before, after, given, labels=labels, limits=limits, kernels=own):
+        if edge.verdict is Verdict.NOT_CHECKED and edge.checks[0].name == RUNTIME and not allow_unchecked:
+            raise MissingDependencyError(edge.checks[0].detail)
+        yield replace(edge, checks=(*extra, *edge.checks))
+        extra = []
+
+
+def _inputs(
+    before: Subject, after: Subject, data: str | None, pictures: int
+) -> "tuple[Families, NDArray[np.int64] | None]":  # fmt: skip
+    """Return what the two are compared on, by family, and the labels of the real ones if there are any."""
+    from nbedge.data import load
+    from nbedge.runtime import recorded_inputs
+    from nbedge.verification import REAL, families
+
+    recorded = next((s.path for s in (before, after) if s.path and s.path.suffix == RECORDING), None)
+    if recorded:
+        if data:
+            raise InputError(f"{recorded} holds its own inputs; leave --data out")
+        return {REAL: recorded_inputs(recorded)}, None
     prepared = before.preprocessing or after.preprocessing
-    quantized = after.quantized and not before.quantized
     if data is None:
-        # noise and extremes need no normalisation of their own
-        channels = before.shape[0]
-        given = families(prepared or Preprocessing(before.shape, (0.5,) * channels, (0.5,) * channels))
-        judged = verify(before.model, after.model, given, quantized=quantized, limits=limits)
-        missing = not_checked("real pictures", "an integer file is judged on pictures; pass --data")
-        return Equivalence("", "", judged.kernels, (*judged.checks, missing)) if quantized else judged
-    held = load(data, before.shape).validation
-    chosen, labels = held.images[:pictures], held.labels[:pictures]
+        return families(before.shape, prepared), None
+    held = load(data, before.pictured()).validation
     prepared = prepared or before.prepared()
-    given = families(prepared, prepared(chosen))
-    return verify(before.model, after.model, given, labels=labels, quantized=quantized, limits=limits)
+    chosen, labels = held.images[:pictures], held.labels[:pictures]
+    return families(before.shape, prepared, prepared(chosen)), labels
 
 
-def _show(screen: Screen, judged: "Equivalence") -> None:
+def _show(screen: Screen, chain: "Chain") -> None:
+    """Print every check of a single link, and of what did not pass; of longer chains one line an edge (-v: all)."""
+    single = len({edge.candidate for edge in chain.edges}) == 1
+    for edge in chain.edges:
+        if single or not edge or screen.verbosity > 0:
+            screen.table(f"{edge.reference} -> {edge.candidate} ({edge.kernels})", CHECKS, map(_row, edge.checks))
     rows = [
-        (
-            c.name,
-            f"{c.value:.4g}",
-            DASH if c.limit is None else f"{c.limit:g}",
-            c.unit,
-            verdict(str(c.verdict)),
-            c.detail,
-        )
-        for c in judged.checks
+        (edge.reference, edge.candidate, edge.kernels, _short(edge), verdict(str(edge.verdict))) for edge in chain.edges
     ]
-    screen.table("", ("check", "value", "limit", "unit", "verdict", "detail"), rows)
-    screen.say(Text(f"{judged.reference} -> {judged.candidate}: ").append_text(verdict(str(judged.verdict))))
-    screen.result(judged.to_dict())
+    screen.table("", ("reference", "candidate", "kernels", "checks", "verdict"), rows)
+    number = len(chain.edges)
+    screen.say(Text(f"{number} edge{'s' if number > 1 else ''}: ").append_text(verdict(str(chain.verdict))))
+    screen.result(chain.to_dict())
 
 
-def as_junit(judged: "Equivalence") -> str:
-    """Return the verdict as a JUnit file: one test case a check."""
-    suite = ElementTree.Element(
-        "testsuite", name=f"{judged.reference} -> {judged.candidate}", tests=str(len(judged.checks))
-    )
-    for check in judged.checks:
-        case = ElementTree.SubElement(suite, "testcase", name=check.name, classname="nbedge.verify")
-        found = f"{check.value:.6g} {check.unit}, limit {check.limit}; {check.detail}"
-        if str(check.verdict) == "FAIL":
-            ElementTree.SubElement(case, "failure", message=found)
-        elif str(check.verdict) == "NOT CHECKED":
-            ElementTree.SubElement(case, "skipped", message=check.detail)
-    failures = sum(str(c.verdict) == "FAIL" for c in judged.checks)
-    suite.set("failures", str(failures))
-    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+def _row(check: "Check") -> tuple[str | Text, ...]:
+    limit = DASH if check.limit is None else f"{check.limit:g}"
+    return check.name, f"{check.value:.4g}", limit, check.unit, verdict(str(check.verdict)), check.detail
 
 
-def as_markdown(judged: "Equivalence") -> str:
-    """Return the verdict as a Markdown table, for a job summary."""
-    lines = [
-        f"### {judged.reference} → {judged.candidate}: {judged.verdict}", "",
-        "| check | value | limit | unit | verdict | detail |", "|---|---|---|---|---|---|",
-    ]  # fmt: skip
-    for c in judged.checks:
-        limit = "" if c.limit is None else f"{c.limit:g}"
-        cells = (c.name, f"{c.value:.4g}", limit, c.unit, str(c.verdict), c.detail)
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+def _short(edge: "Equivalence") -> str:
+    """Return how many checks passed, or the first that did not."""
+    wrong = edge.failures()
+    return f"{wrong[0].name}: {wrong[0].value:.4g} {wrong[0].unit}".strip() if wrong else f"{len(edge.checks)} passed"

@@ -60,4 +60,6 @@ def _add(found: dict[str, Step], format: str, scheme: str, above: tuple[str, ...
         raise ExportError(f"the exporters {', '.join(above)} consume each other's files; uninstall one of them")
     if exporter.consumes != TORCH:
         _add(found, exporter.consumes, "fp32", (*above, name))
-    found.setdefault(name, Step(name, exporter)).schemes.add(scheme)
+    schemes = found.setdefault(name, Step(name, exporter)).schemes
+    # a quantized file is compared with the float32 one of its format
+    schemes |= {scheme, "fp32"} & exporter.schemes

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nbedge import __version__, files
-from nbedge.artifact import SCHEMES, Artifact, Job, sidecar
+from nbedge.artifact import Artifact, Job, sidecar
 from nbedge.conversion import process
 from nbedge.conversion.chain import TORCH, Step, require, steps
 from nbedge.errors import GateError, InputError
 from nbedge.preprocessing import Preprocessing
-from nbedge.runtime import Runner, open_file
+from nbedge.runtime import open_file
+from nbedge.subject import Subject
 from nbedge.tracing import evaluating
-from nbedge.verification import Equivalence, Limits, integer_checks, verify
-from nbedge.verification.families import families
+from nbedge.verification import Equivalence, Families, Limits, declared, families, verify_edges
+from nbedge.verification.chain import RUNTIME
 
 Progress = Callable[[str], None]
 
@@ -32,10 +33,15 @@ Inputs = Tensor | NDArray[np.float32] | Iterable[Tensor | NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A file that was kept, and the verdict that let it through; usable wherever a path is."""
+    """A file that was kept, and the verdicts that let it through; usable wherever a path is.
+
+    Attributes:
+        artifact: the file.
+        edges: one in each kernels that the file claims.
+    """
 
     artifact: Artifact
-    equivalence: Equivalence
+    edges: tuple[Equivalence, ...]
 
     def __fspath__(self) -> str:
         return str(self.artifact.path)
@@ -62,7 +68,8 @@ def export(
     """Write `out/NAME.SCHEME.FORMAT` with its sidecar for every format and scheme.
 
     A file is kept only if it computes with the types that its scheme names and gives the answers of what it was made
-    from: the model for the first file of a chain, that file for the next ones.
+    from: the model for the first file of a chain, that file for the next ones, the float32 file of its own format for a
+    quantized one. So the error of a conversion and that of a quantization are two figures.
 
     Args:
         model: any module of one input and one output; it is exported in eval mode and left as it is.
@@ -98,8 +105,8 @@ def export(
     held = seen if check_on is None else stacked(check_on, "check_on")
     with tempfile.TemporaryDirectory(prefix="nbedge-export-") as folder:
         work = _Workshop(
-            model, preprocess, tuple(classes), families(preprocess, held), labels, Path(folder), out, name,
-            derived_from, limits,
+            model, preprocess, tuple(classes), families(preprocess.shape, preprocess, held), labels, Path(folder), out,
+            name, derived_from, limits,
         )  # fmt: skip
         work.prepare(example_input, seen)
         made = [exported for step in chain for exported in work.make(step, progress)]
@@ -142,7 +149,7 @@ class _Workshop:
     model: nn.Module
     preprocessing: Preprocessing
     classes: tuple[str, ...]
-    inputs: dict[str, NDArray[np.float32]]
+    inputs: Families
     labels: NDArray[np.int64] | None
     folder: Path
     out: Path
@@ -175,7 +182,9 @@ class _Workshop:
         workdir.mkdir()
         source = self.program if step.exporter.consumes == TORCH else self._fp32(step.exporter.consumes)
         copied = Path(shutil.copy(source, workdir / f"source{source.suffix}"))
-        targets = {s: self.folder / file_name(self.name, s, step.exporter.produces) for s in sorted(step.schemes)}
+        # fp32 first: the others are compared with it
+        schemes = sorted(step.schemes, key=lambda scheme: (scheme != "fp32", scheme))
+        targets = {s: self.folder / file_name(self.name, s, step.exporter.produces) for s in schemes}
         process.run(step.name, Job(copied, targets, self.calibration, workdir), self.out / "logs" / f"{step.name}.log")
         return [self._judged(step, scheme, path, source) for scheme, path in targets.items()]
 
@@ -183,28 +192,41 @@ class _Workshop:
         return self.folder / file_name(self.name, "fp32", format)
 
     def _judged(self, step: Step, scheme: str, path: Path, source: Path) -> Exported:
+        before = self._origin(step, scheme, source)
         inputs, outputs = step.exporter.signature(path)
-        origin = self.derived_from if source == self.program else source.name
         made = Artifact(
-            path, step.exporter.produces, scheme, inputs, outputs, self.preprocessing, self.classes, origin,
+            path, step.exporter.produces, scheme, inputs, outputs, self.preprocessing, self.classes, before.name,
             {"nbedge": __version__, **{package: _version(package) for package in step.exporter.packages}},
         )  # fmt: skip
-        equivalence = self._equivalence(made, self.model if source == self.program else open_file(source))
-        if not equivalence:
-            worst = equivalence.failures()[0]
-            raise GateError(
-                f"{path.name} is not kept: {worst.name} is {worst.value:.4g} {worst.unit} (limit {worst.limit}), "
-                f"{worst.detail}; see {self.out / 'logs' / step.name}.log"
-            )
-        return Exported(made, equivalence)
+        after = self._subject(path, scheme, before.name)
+        first, *others = verify_edges(before, after, self.inputs, labels=self.labels, limits=self.limits)
+        edges = (replace(first, checks=(*declared(before, after), *first.checks)), *others)
+        for edge in edges:
+            if not edge and edge.failures()[0].name != RUNTIME:
+                worst = edge.failures()[0]
+                raise GateError(
+                    f"{path.name} is not kept: {worst.name} is {worst.value:.4g} {worst.unit} (limit {worst.limit}), "
+                    f"{worst.detail}, in {edge.kernels} against {edge.reference}; "
+                    f"see {self.out / 'logs' / step.name}.log"
+                )
+        return Exported(made, edges)
 
-    def _equivalence(self, made: Artifact, reference: nn.Module | Runner) -> Equivalence:
-        quantized = SCHEMES[made.scheme][1] != "fp32"
-        judged = verify(
-            reference, open_file(made.path), self.inputs, labels=self.labels, quantized=quantized, limits=self.limits
-        )
-        checks = (*integer_checks(made.path, made.scheme), *judged.checks)
-        return Equivalence(made.derived_from, made.path.name, judged.kernels, checks)
+    def _origin(self, step: Step, scheme: str, source: Path) -> Subject:
+        """Return what a file is compared with: the fp32 file of its format if it is quantized, else its source."""
+        float_file = self._fp32(step.exporter.produces)
+        if scheme != "fp32" and float_file.exists():
+            return self._subject(float_file, "fp32", "")
+        if source == self.program:
+            return Subject(
+                self.derived_from, self.model, self.preprocessing, self.classes, "fp32", self.preprocessing.shape
+            )
+        return self._subject(source, "fp32", "")
+
+    def _subject(self, path: Path, scheme: str, derived_from: str) -> Subject:
+        return Subject(
+            path.name, open_file(path), self.preprocessing, self.classes, scheme, self.preprocessing.shape, path,
+            derived_from,
+        )  # fmt: skip
 
     def keep(self, exported: Exported) -> Exported:
         """Move the file into `out`, whole, and write its sidecar."""
@@ -215,7 +237,7 @@ class _Workshop:
             shutil.copyfile(exported.artifact.path, part)
         kept = replace(exported.artifact, path=target).sealed()
         kept.write_sidecar()
-        return Exported(kept, exported.equivalence)
+        return Exported(kept, exported.edges)
 
 
 def _version(package: str) -> str:

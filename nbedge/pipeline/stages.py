@@ -102,7 +102,7 @@ def export_files(context: Context, _state: Path) -> Outcome:
         )  # fmt: skip
     paths = [e.artifact.path for e in exported]
     outputs = tuple(str(p.relative_to(context.folder)) for path in paths for p in (path, sidecar(path)))
-    return _judged(context, "export", tuple(e.equivalence for e in exported), outputs)
+    return _judged(context, "export", tuple(edge for e in exported for edge in e.edges), outputs)
 
 
 def evaluate(context: Context, _state: Path) -> Outcome:

@@ -3,10 +3,16 @@
 It judges a merge by running modules, never by merging again.
 """
 
-from nbedge.verification.agreement import Limits, agreement
-from nbedge.verification.equivalence import Check, Equivalence, Verdict
+from nbedge.verification.agreement import REAL, Limits, agreement
+from nbedge.verification.chain import Chain, claimed_kernels, links, verify_edges
+from nbedge.verification.declared import declared
+from nbedge.verification.equivalence import Check, Equivalence, Verdict, not_checked
+from nbedge.verification.families import Families, families
 from nbedge.verification.integers import integer_checks
 from nbedge.verification.judging import verify
 from nbedge.verification.merge import verify_merge
 
-__all__ = ["Check", "Equivalence", "Limits", "Verdict", "agreement", "integer_checks", "verify", "verify_merge"]
+__all__ = [
+    "REAL", "Chain", "Check", "Equivalence", "Families", "Limits", "Verdict", "agreement", "claimed_kernels",
+    "declared", "families", "integer_checks", "links", "not_checked", "verify", "verify_edges", "verify_merge",
+]  # fmt: skip

@@ -112,8 +112,8 @@ class Equivalence:
         }  # fmt: skip
 
     def write(self, folder: Path, prefix: str) -> Path:
-        """Write the record as `PREFIX-REFERENCE-to-CANDIDATE.json` into `folder`."""
-        words = (prefix, *self.reference.split(), "to", *self.candidate.split())
+        """Write the record as `PREFIX-REFERENCE-to-CANDIDATE-in-KERNELS.json` into `folder`."""
+        words = (prefix, *self.reference.split(), "to", *self.candidate.split(), "in", self.kernels)
         path = folder / f"{'-'.join(words)}.json"
         files.write_json(path, self.to_dict())
         return path

@@ -1,6 +1,6 @@
-"""verify(): the one door. Modules, runners, or one of each."""
+"""verify(): one edge, from its answers. Modules, runners, or one of each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,19 +10,22 @@ from torch import Tensor, nn
 
 from nbedge.blocks import expanded_blocks
 from nbedge.errors import InputError
-from nbedge.runtime import Runner, answer
-from nbedge.tracing import evaluating
-from nbedge.verification.agreement import REAL, Limits, agreement
-from nbedge.verification.equivalence import Equivalence
+from nbedge.runtime import Arrays, Runner, answers, of_module, raw_answers
+from nbedge.verification.agreement import REAL, Limits, agreement, relative_error
+from nbedge.verification.equivalence import Check, Equivalence, at_most, reported
+from nbedge.verification.families import Families
 from nbedge.verification.merge import full_precision, verify_merge
 
-Inputs = dict[str, NDArray[np.float32]]
+#: inputs that the batches of other sizes and the second run are compared on
+REPEATED = 8
+#: sizes of the batches that must give the same answers
+BATCHES = (1, 3, REPEATED)
 
 
 def verify(
     reference: nn.Module | Runner,
     candidate: nn.Module | Runner,
-    inputs: Tensor | Inputs,
+    inputs: Tensor | Families,
     *,
     labels: NDArray[np.int64] | None = None,
     quantized: bool = False,
@@ -41,22 +44,21 @@ def verify(
         limits: of the answers; the defaults are those of `Limits`.
 
     Raises:
-        InputError: there are no inputs, or they do not fit the models.
+        InputError: there are no inputs, or they do not fit the models, or the models have other outputs.
     """
     given = {REAL: inputs.detach().cpu().float().numpy()} if isinstance(inputs, Tensor) else inputs
     if not given or not all(len(x) for x in given.values()):
         raise InputError("there are no inputs to compare on; give at least one of each family")
     if labels is not None and len(labels) != len(given.get(REAL, ())):
         raise InputError(f"there are {len(labels)} labels for {len(given.get(REAL, ()))} real pictures; give one each")
-    if isinstance(reference, nn.Module) and isinstance(candidate, nn.Module) and _is_merge(reference, candidate):
-        with _fitting(given):
-            return verify_merge(reference, candidate, torch.from_numpy(given.get(REAL, next(iter(given.values())))))
-    with _fitting(given):
-        wanted = {family: outputs(reference, x) for family, x in given.items()}
-        found = {family: outputs(candidate, x) for family, x in given.items()}
-    checks = agreement(wanted, found, quantized=quantized, limits=limits or Limits(), labels=labels)
-    kernels = candidate.kernels if isinstance(candidate, Runner) else "torch"
-    return Equivalence("reference", "candidate", kernels, tuple(checks))
+    first = given.get(REAL, next(iter(given.values())))
+    with _fitting(first.shape):
+        if isinstance(reference, nn.Module) and isinstance(candidate, nn.Module) and _is_merge(reference, candidate):
+            return verify_merge(reference, candidate, torch.from_numpy(first))
+        before, after = (_runner(model, first) for model in (reference, candidate))
+        with full_precision():
+            checks = _answers(before, after, given, labels, quantized, limits or Limits())
+    return Equivalence("reference", "candidate", after.kernels, tuple(checks))
 
 
 def _is_merge(reference: nn.Module, candidate: nn.Module) -> bool:
@@ -64,21 +66,82 @@ def _is_merge(reference: nn.Module, candidate: nn.Module) -> bool:
 
 
 @contextmanager
-def _fitting(given: Inputs) -> Iterator[None]:
+def _fitting(shape: tuple[int, ...]) -> Iterator[None]:
     """Name the inputs where torch only says that they do not fit."""
     try:
         yield
     except RuntimeError as error:
-        shape = next(iter(given.values())).shape
         raise InputError(f"the inputs of shape {shape} do not fit the models: {error}") from error
 
 
-def outputs(model: nn.Module | Runner, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the answers (n, k) of a module (in eval mode) or a runner to inputs (n, c, h, w)."""
-    if isinstance(model, Runner):
-        return answer(model, x)
-    like = next(model.parameters(), torch.empty(0))
-    with evaluating(model), torch.inference_mode(), full_precision():
-        given = torch.from_numpy(x).to(like)
-        parts = [model(part).float().cpu().numpy() for part in torch.split(given, 500)]
-    return np.concatenate(parts)
+def _runner(model: nn.Module | Runner, x: NDArray[np.float32]) -> Runner:
+    return model if isinstance(model, Runner) else of_module(model, x.shape[1:])
+
+
+def _answers(
+    before: Runner, after: Runner, given: Families, labels: NDArray[np.int64] | None, quantized: bool, limits: Limits
+) -> Iterator[Check]:
+    pairs = paired(before, after)
+    wanted = {family: answers(before, x) for family, x in given.items()}
+    found = {family: answers(after, x) for family, x in given.items()}
+    for old, new in pairs.items():
+        yield from agreement(
+            {family: y[old] for family, y in wanted.items()},
+            {family: _like(wanted[family][old], y[new]) for family, y in found.items()},
+            quantized=quantized, limits=limits, labels=labels if len(pairs) == 1 else None,
+            output=old if len(pairs) > 1 else "",
+        )  # fmt: skip
+    yield from repeated(after, given.get(REAL, next(iter(given.values())))[:REPEATED], limits)
+
+
+def paired(before: Runner, after: Runner) -> Mapping[str, str]:
+    """Return which output of `after` stands for each output of `before`: by name where all agree, else by order.
+
+    Raises:
+        InputError: they differ in number.
+    """
+    old, new = ([spec.name for spec in runner.outputs] for runner in (before, after))
+    if len(old) != len(new):
+        raise InputError(
+            f"the reference has {len(old)} outputs ({', '.join(old)}), the candidate {len(new)} ({', '.join(new)})"
+        )
+    return {name: name for name in old} if set(old) == set(new) else dict(zip(old, new, strict=True))
+
+
+def _like(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `found` in the layout of `wanted`, where only the place of the channels differs.
+
+    Files say nothing of the layout of a dense output; a picture-shaped one of TFLite is taken for (n, h, w, c).
+    """
+    if wanted.shape != found.shape and found.ndim > 2:
+        for moved in (np.moveaxis(found, -1, 1), np.moveaxis(found, 1, -1)):
+            if moved.shape == wanted.shape:
+                return moved
+    return found.reshape(wanted.shape) if _squeezed(found.shape) == _squeezed(wanted.shape) else found
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (shape[0], *(size for size in shape[1:] if size != 1))
+
+
+def repeated(runner: Runner, x: NDArray[np.float32], limits: Limits) -> Iterator[Check]:
+    """Judge whether the same inputs give the same answers: once more, and in batches of other sizes."""
+    first, second = (raw_answers(runner, x, batch=len(x)) for _ in range(2))
+    if not all(np.isfinite(y).all() for y in first.values()):
+        return  # judged as such
+    differ = sum(int((first[name] != second[name]).sum()) for name in first)
+    yield at_most("values that differ when run twice", differ, 0, "values", f"{len(x)} inputs")
+    fixed = runner.inputs[0].shape[0]
+    if fixed:
+        yield reported("batch", fixed, "inputs", "the file takes no other number at once")
+        return
+    sizes = [size for size in BATCHES if size <= len(x)]
+    by_size = [answers(runner, x, batch=size) for size in sizes]
+    worst = max(_worst(by_size[-1], other) for other in by_size)
+    yield at_most(
+        "batch sizes agree", worst, limits.float_error, "max|Δ|/RMS", f"batches of {', '.join(map(str, sizes))}"
+    )
+
+
+def _worst(wanted: Arrays, found: Arrays) -> float:
+    return max(relative_error(wanted[name], found[name]) for name in wanted)

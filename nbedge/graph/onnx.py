@@ -1,0 +1,127 @@
+"""Read and cut ONNX files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nbedge import files
+from nbedge.errors import InputError, needs
+from nbedge.graph.records import Graph, Operator, Tensor
+
+#: key of a node's metadata in which torch.onnx writes the paths of the modules it comes from
+SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def read_onnx(path: Path) -> Graph:
+    """Read the graph of an ONNX file; scales stand on the tensors that QuantizeLinear or DequantizeLinear touch.
+
+    Raises:
+        InputError: it is no ONNX file, or cut short.
+    """
+    with needs("onnx"):
+        from onnx import numpy_helper
+    model = load_onnx(path)
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    constants = {value.name: numpy_helper.to_array(value) for value in model.graph.initializer}
+    operators = []
+    for node in model.graph.node:
+        options = {a.name: _plain(a) for a in node.attribute}
+        if node.op_type == "Constant" and "value" in options:
+            constants[node.output[0]] = options["value"]
+            continue
+        operators.append(
+            Operator(
+                node.op_type, versions.get(node.domain, 0), tuple(node.input), tuple(node.output), options, _label(node)
+            )
+        )
+    tensors = _tensors(model, constants)
+    tensors |= {name: value for name, value in _quantized(operators, tensors, constants).items()}
+    inputs = tuple(value.name for value in model.graph.input if value.name not in constants)
+    notes = {entry.key: entry.value for entry in model.metadata_props}
+    outputs = tuple(value.name for value in model.graph.output)
+    return Graph(path, "onnx", tuple(operators), tensors, inputs, outputs, notes)
+
+
+def load_onnx(path: Path) -> Any:
+    """Return the ModelProto of a file, with the shapes that can be inferred.
+
+    Raises:
+        InputError: it is no ONNX file, or cut short.
+    """
+    with needs("onnx"):
+        import onnx
+    try:
+        model = onnx.load(files.existing(path, "the file"))
+        onnx.checker.check_model(model)
+        return onnx.shape_inference.infer_shapes(model)
+    except InputError:
+        raise
+    except Exception as error:  # protobuf and the checker raise several unrelated classes
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} is no ONNX file, or damaged ({reason}); export it again") from error
+
+
+def _plain(attribute: Any) -> Any:
+    from onnx import helper, numpy_helper
+
+    value = helper.get_attribute_value(attribute)
+    if attribute.type == attribute.TENSOR:
+        return numpy_helper.to_array(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _label(node: Any) -> str:
+    scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "")
+    named = [part.strip(" '\"") for part in scopes.strip("[]").split(",")]
+    inner = [part for part in named if part]
+    # the last entry is the operation itself, the one before it the module that does it
+    return inner[-2] if len(inner) > 1 else str(node.name)
+
+
+def _tensors(model: Any, constants: dict[str, Any]) -> dict[str, Tensor]:
+    from onnx import helper
+
+    found = {name: Tensor(name, array.shape, array.dtype.name, data=array) for name, array in constants.items()}
+    for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
+        held = value.type.tensor_type
+        if value.name in found or not held.elem_type:
+            continue
+        shape = tuple(size.dim_value for size in held.shape.dim)
+        found[value.name] = Tensor(value.name, shape, np.dtype(helper.tensor_dtype_to_np_dtype(held.elem_type)).name)
+    return found
+
+
+def _quantized(operators: list[Operator], tensors: dict[str, Tensor], constants: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the integer tensors that are written or read with a scale, with it."""
+    found = {}
+    for operator in operators:
+        if operator.kind not in ("QuantizeLinear", "DequantizeLinear") or operator.inputs[1] not in constants:
+            continue
+        name = operator.outputs[0] if operator.kind == "QuantizeLinear" else operator.inputs[0]
+        if name not in tensors:
+            continue
+        scales = np.atleast_1d(constants[operator.inputs[1]]).astype(np.float32)
+        given = len(operator.inputs) > 2 and operator.inputs[2] in constants
+        points = np.atleast_1d(constants[operator.inputs[2]]) if given else np.zeros(len(scales))
+        old, axis = tensors[name], int(operator.options.get("axis", 1))
+        found[name] = Tensor(name, old.shape, old.dtype, scales, points.astype(np.int64), axis, old.data)
+    return found
+
+
+def cut_onnx(path: Path, inputs: Sequence[str], outputs: Sequence[str], out: Path) -> None:
+    """Write the part of an ONNX file that computes the tensors `outputs` from the tensors `inputs`.
+
+    Raises:
+        InputError: the outputs need more than these inputs and constants, or a name is unknown.
+    """
+    with needs("onnx"):
+        import onnx
+    model = load_onnx(path)
+    try:
+        part = onnx.utils.Extractor(model).extract_model(list(inputs), list(outputs))
+        onnx.checker.check_model(part)
+    except Exception as error:  # the extractor raises whatever its lookups raise
+        raise InputError(f"{path} cannot be cut at {', '.join(outputs)} ({error})") from error
+    files.write_bytes(out, part.SerializeToString())

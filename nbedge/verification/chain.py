@@ -1,0 +1,144 @@
+"""The chain of files from the model to the device: every link its own edge, in every kernels that the file claims."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbedge.artifact import SCHEMES
+from nbedge.errors import InputError, MissingDependencyError
+from nbedge.runtime import Runner, open_file, raw_answers
+from nbedge.subject import Subject
+from nbedge.verification.agreement import REAL, Limits
+from nbedge.verification.equivalence import SCHEMA_VERSION, Check, Equivalence, Verdict, at_most, not_checked
+from nbedge.verification.families import Families
+from nbedge.verification.judging import verify
+
+#: the kernels without tricks of speed run a few ms an input: so many real inputs are enough for them
+SLOW, SLOW_INPUTS = ("reference", "tflm"), 100
+#: what a file of these schemes is meant for runs in TFLite Micro
+MICRO = ("int8",)
+#: name of the check that was not made because what runs the file is not installed
+RUNTIME = "runtime"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The verdicts on all edges. `bool()` is the verdict of the whole.
+
+    Attributes:
+        edges: in the order in which they were judged.
+    """
+
+    edges: tuple[Equivalence, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """FAIL if an edge failed or there is none, else NOT CHECKED if one was not checked, else PASS."""
+        verdicts = {edge.verdict for edge in self.edges}
+        if Verdict.FAIL in verdicts or not verdicts:
+            return Verdict.FAIL
+        return Verdict.NOT_CHECKED if Verdict.NOT_CHECKED in verdicts else Verdict.PASS
+
+    def __bool__(self) -> bool:
+        return self.verdict is Verdict.PASS
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        edges = [edge.to_dict() for edge in self.edges]
+        return {"schema_version": SCHEMA_VERSION, "verdict": str(self.verdict), "edges": edges}
+
+
+def links(subjects: Sequence[Subject]) -> list[tuple[Subject, Subject]]:
+    """Return the pairs to compare: each subject with the one that its sidecar names, or else with the one before it."""
+    found = []
+    for index, candidate in enumerate(subjects[1:], 1):
+        known = {subject.name: subject for subject in subjects[:index]}
+        found.append((known.get(candidate.derived_from, subjects[index - 1]), candidate))
+    return found
+
+
+def claimed_kernels(subject: Subject) -> tuple[str, ...]:
+    """Return the kernels that a file is judged in if nobody says which: those of the devices that it is meant for."""
+    if subject.path is None or subject.path.suffix != ".tflite":
+        return ("",)
+    return ("xnnpack", "reference", *(("tflm",) if subject.scheme in MICRO else ()))
+
+
+def verify_edges(
+    before: Subject,
+    after: Subject,
+    given: Families,
+    *,
+    labels: NDArray[np.int64] | None = None,
+    limits: Limits | None = None,
+    kernels: Sequence[str] = (),
+) -> Iterator[Equivalence]:
+    """Judge one link, in each of the kernels; TFLite Micro and the reference kernels must also agree step by step.
+
+    Args:
+        before: what is believed, in its usual kernels.
+        after: what is judged.
+        given: inputs by family.
+        labels: (n,) of the real ones.
+        limits: of the answers.
+        kernels: names; none: those that the file claims.
+
+    Raises:
+        InputError: the file does not run in the kernels asked for, or the inputs do not fit.
+    """
+    limits = limits or Limits()
+    quantized = after.quantized and not before.quantized
+    runners: dict[str, Runner] = {}
+    for name in kernels or claimed_kernels(after):
+        if not name:
+            yield verify(before.model, after.model, given, labels=labels, quantized=quantized, limits=limits).named(
+                before.name, after.name
+            )
+            continue
+        try:
+            runners[name] = open_file(_path(after, name), name)
+        except MissingDependencyError as error:
+            yield Equivalence(before.name, after.name, name, (not_checked(RUNTIME, str(error)),))
+            continue
+        some = _fewer(given) if name in SLOW else given
+        judged = verify(
+            before.model,
+            runners[name],
+            some,
+            labels=None if labels is None else labels[: len(some[REAL])],
+            quantized=quantized,
+            limits=limits,
+        )
+        yield judged.named(before.name, after.name)
+    if {"reference", "tflm"} <= runners.keys() and SCHEMES[after.scheme][2].startswith("int"):
+        check = steps_apart(runners["reference"], runners["tflm"], _fewer(given), limits)
+        yield Equivalence(f"{after.name} in reference kernels", after.name, "tflm", (check,))
+
+
+def _path(subject: Subject, kernels: str) -> Path:
+    if subject.path is None:
+        raise InputError(f"{subject.name} is no exported file, so it does not run in the kernels {kernels!r}")
+    return subject.path
+
+
+def _fewer(given: Families) -> Families:
+    return {family: x[:SLOW_INPUTS] for family, x in given.items()}
+
+
+def steps_apart(one: Runner, other: Runner, given: Families, limits: Limits) -> Check:
+    """Compare the integers that two kernels give for the same file."""
+    worst = differing = total = 0
+    for x in given.values():
+        wanted, found = raw_answers(one, x), raw_answers(other, x)
+        for name in wanted:
+            apart = np.abs(wanted[name].astype(np.int64) - found[name].astype(np.int64))
+            worst, differing, total = (
+                max(worst, int(apart.max())),
+                differing + int((apart > 0).sum()),
+                total + apart.size,
+            )
+    return at_most("steps apart", worst, limits.steps, "steps", f"{differing} of {total} values differ")
