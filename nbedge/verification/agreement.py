@@ -33,7 +33,7 @@ class Limits:
         accuracy_loss: of an integer candidate, in percentage points (a choice: good files of 2
             trained networks lost at most 0.2, measured).
         steps: between the reference kernels and TFLite Micro, in integer steps. They round alike but for the order of a
-            few sums: at most 1 on every network tried (measured, 8 files).
+            few sums: at most 1 on the four networks of MLPerf Tiny and on the samples (measured).
     """
 
     float_error: float = 1e-4
