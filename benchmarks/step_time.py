@@ -142,6 +142,7 @@ def peak(step: Callable[[], None]) -> int:
 
 def measure(name: str, form: str, rounds: int) -> Row:
     """Time the three models in turn, `rounds` times, and the tiny one in the plain form beside them."""
+    torch.compiler.reset()  # else models of one class count as recompilations of each other, and the last run eagerly
     shape, candidates = CASES[name][1], models(name)
     example = torch.zeros(1, *shape[1:])
     macs = cost(candidates["giant"], example).macs / cost(candidates["tiny"], example).macs

@@ -29,7 +29,7 @@ def command(
         import torch
         from torch import nn
 
-        from nbedge.conversion import export
+        from nbedge.conversion import CHECKED, export
         from nbedge.data import load
         from nbedge.verification import Chain
     subject = open_subject(checkpoint, options)
@@ -40,7 +40,8 @@ def command(
     exported = export(
         subject.model, torch.zeros(1, *subject.shape), calibration=prepare(splits.calibration.images),
         preprocess=prepare, classes=subject.classes or splits.classes, out=out, formats=formats.split(","),
-        quant=quant.split(","), check_on=prepare(splits.validation.images), labels=splits.validation.labels,
+        quant=quant.split(","), check_on=prepare(splits.validation.images[:CHECKED]),
+        labels=splits.validation.labels[:CHECKED],
         name=name or Path(checkpoint.rpartition(":")[2]).stem, derived_from=Path(checkpoint).name,
         overwrite=overwrite, progress=screen.note,
     )  # fmt: skip

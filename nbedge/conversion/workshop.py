@@ -26,6 +26,8 @@ from nbedge.verification import Equivalence, Families, Limits, declared, familie
 from nbedge.verification.chain import RUNTIME
 
 Progress = Callable[[str], None]
+#: pictures that a file is judged on, at most: as inputs at 3x224x224 they take 1.2 GB
+CHECKED = 2_000
 
 
 Inputs = Tensor | NDArray[np.float32] | Iterable[Tensor | NDArray[np.float32]]

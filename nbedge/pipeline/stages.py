@@ -12,7 +12,7 @@ from nbedge import benchmark, files, report
 from nbedge.artifact import sidecar
 from nbedge.checkpoint import read_metadata, tensors
 from nbedge.contraction import contract
-from nbedge.conversion import export
+from nbedge.conversion import CHECKED, export
 from nbedge.errors import CheckpointError, GateError
 from nbedge.evaluation import Accuracy, Logits, judge, logits_of_module
 from nbedge.expansion import expand
@@ -96,8 +96,8 @@ def export_files(context: Context, _state: Path) -> Outcome:
         exported = export(
             context.load("contracted"), context.example, calibration=prepare(splits.calibration.images),
             preprocess=prepare, classes=splits.classes, out=context.folder / "exports",
-            formats=recipe.export.formats, quant=recipe.export.quant, check_on=prepare(splits.validation.images),
-            labels=splits.validation.labels, name=recipe.name, derived_from="contracted.safetensors",
+            formats=recipe.export.formats, quant=recipe.export.quant, check_on=prepare(splits.validation.images[:CHECKED]),
+            labels=splits.validation.labels[:CHECKED], name=recipe.name, derived_from="contracted.safetensors",
             limits=recipe.limits, overwrite=True, progress=lambda note: shown.to(next(done), note),
         )  # fmt: skip
     paths = [e.artifact.path for e in exported]
