@@ -96,7 +96,8 @@ def export_files(context: Context, _state: Path) -> Outcome:
         exported = export(
             context.load("contracted"), context.example, calibration=prepare(splits.calibration.images),
             preprocess=prepare, classes=splits.classes, out=context.folder / "exports",
-            formats=recipe.export.formats, quant=recipe.export.quant, check_on=prepare(splits.validation.images[:CHECKED]),
+            formats=recipe.export.formats, quant=recipe.export.quant,
+            check_on=prepare(splits.validation.images[:CHECKED]),
             labels=splits.validation.labels[:CHECKED], name=recipe.name, derived_from="contracted.safetensors",
             limits=recipe.limits, overwrite=True, progress=lambda note: shown.to(next(done), note),
         )  # fmt: skip
