@@ -32,8 +32,9 @@ class Limits:
             trained networks showed 0 to 1, one that lost its accuracy 90 (measured); 5 is a choice.
         accuracy_loss: of an integer candidate, in percentage points (a choice: good files of 2
             trained networks lost at most 0.2, measured).
-        steps: between the reference kernels and TFLite Micro, in integer steps. They round alike but for the order of a
-            few sums: at most 1 on the four networks of MLPerf Tiny and on the samples (measured).
+        steps: between the reference kernels and TFLite Micro, in integer steps. Some operators round otherwise by one
+            step, which adds up: 2 on the autoencoder of MLPerf Tiny (ten fully connected layers), 0 to 1 on its other
+            networks and on the samples (measured); a file that TFLite Micro misreads is 247 apart. 4 is a choice.
     """
 
     float_error: float = 1e-4
@@ -41,7 +42,7 @@ class Limits:
     cosine: float = 0.98
     flips: float = 5.0
     accuracy_loss: float = 1.0
-    steps: float = 1.0
+    steps: float = 4.0
 
     def __post_init__(self) -> None:
         """Refuse what is no limit."""
