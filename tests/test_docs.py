@@ -42,13 +42,14 @@ TOO_LONG = {
     "nbedge run sample_models/fashion_mnist/full.toml --data fashion-mnist:PATH --seed 1 --out runs/full-1",
     "nbedge run sample_models/fashion_mnist/full.toml --data fashion-mnist:PATH --seed 2 --out runs/full-2",
     "python benchmarks/sample_accuracy.py runs/full-0 runs/full-1 runs/full-2",
-    "python benchmarks/step_time.py",
+    "python benchmarks/step_time.py --rounds 7",
+    "python benchmarks/step_time.py --profile --only sample --forms channels-last",
     "python benchmarks/contraction_error.py",
     "make setup-timm",
     ".venv-timm/bin/python benchmarks/breadth.py --resume",
     "python benchmarks/breadth_page.py",
     "python benchmarks/folder_throughput.py",
-    "python benchmarks/training_cost.py --rounds 5",
+    "python benchmarks/training_cost.py --rounds 7",
     "nbedge train --from giant.safetensors --control control.safetensors --data folder:PATH --out runs/transfer",
 }
 COMMON = {"--json", "--quiet", "--verbose", "--no-color", "--help"}
