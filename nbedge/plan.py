@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,8 @@ SCHEMA_VERSION = 2
 READABLE = (1, 2)
 BLOCKS = ("inverted_residual", "basic", "bottleneck", "linear", "branches")
 ACTIVATIONS = ("relu", "relu6", "hardswish", "silu", "gelu")
+#: far above any use: the paper has 6, and a larger one fills the memory
+LARGEST_RATIO = 1_000
 STARTS = ("random", "zero", "factorized")
 
 
@@ -52,8 +53,8 @@ class Site:
             if value not in known:
                 raise PlanError(f"site {self.layer}: unknown {what} {value!r}; choose one of {', '.join(known)}")
         number = isinstance(self.ratio, int | float) and not isinstance(self.ratio, bool)
-        if not number or not 0 < self.ratio < math.inf:
-            raise PlanError(f"site {self.layer}: ratio is {self.ratio!r}; give a number above 0")
+        if not number or not 0 < self.ratio <= LARGEST_RATIO:
+            raise PlanError(f"site {self.layer}: ratio is {self.ratio!r}; give a number above 0, up to {LARGEST_RATIO}")
         if not isinstance(self.shortcut, bool):
             raise PlanError(f"site {self.layer}: shortcut is {self.shortcut!r}; give true or false")
         if self.block == "branches" and (self.ratio != int(self.ratio) or self.start == "factorized"):

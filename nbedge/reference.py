@@ -58,13 +58,22 @@ class ModelReference:
             raise InputError(f"{self.text!r} names no model; write {FORMS}")
         if kind == "timm":
             with needs("timm"):
-                timm = importlib.import_module("timm")
+                timm = _timm()
             return lambda **arguments: timm.create_model(name, **arguments)
         module = samples if kind == "sample" else _module(kind)
         factory = vars(module).get(name)
         if not callable(factory):
             raise InputError(f"the model {self.text!r}: {kind} holds no function or class {name!r}")
         return factory  # type: ignore[no-any-return]
+
+
+def _timm() -> ModuleType:
+    try:
+        return importlib.import_module("timm")
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # a torchvision built for another torch raises what it likes
+        raise InputError(f"timm is installed but does not load ({error}); reinstall it with its torchvision") from error
 
 
 def _module(place: str) -> ModuleType:

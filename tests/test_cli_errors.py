@@ -46,6 +46,8 @@ RECIPES = {
     "outputs.toml": ("num_classes = 2", "num_classes = 3"),
 }
 TRAP = "from pathlib import Path\nPath('sprung').touch()\n"
+TINY = "sample:mobilenet_v2_tiny --input 1x28x28"
+RUN = frozenset({"r", "recipe.toml", "manifest.json", "plan.json", "data.json"})
 NORMALISED = "--input 1x28x28 --mean 0.5 --std 0.5 --data folder:pictures"
 
 
@@ -120,6 +122,32 @@ BAD = [
     Bad("inspect sample:mobilenet_v2_tiny --input 1x28x28 --model-args 5", ("--model-args must be a JSON object",)),
     Bad(f"evaluate sample:mobilenet_v2_tiny {NORMALISED}", ("gives (10,) outputs", "2 classes", "--model-args")),
     Bad("init sample:mobilenet_v2_tiny --data folder:pictures", ("init needs to know the size", "pass --input")),
+    # giants
+    Bad(f"inspect {TINY} --choose lunch", ("'lunch' names no choice of sites", "write every:N, all")),
+    Bad(f"inspect {TINY} --choose name:lunch*", ("matches 'lunch*'", "for example features.")),
+    Bad(f"inspect {TINY} --choose budget:1.001", ("1.001 times the model's MACs", "raise it, or lower the ratio")),
+    Bad(f"inspect {TINY} --ratio 1e9", ("ratio is 1000000000", "up to 1000")),
+    Bad(f"inspect {TINY} --ratio nan", ("ratio is nan", "give a number above 0")),
+    Bad("expand tiny.safetensors --plan empty.json", ("the plan has no sites", "nbedge inspect --plan")),
+    Bad("expand tiny.safetensors --plan half.json", ("the plan is no JSON", "nbedge inspect --plan")),
+    Bad("expand tiny.safetensors --plan good.toml", ("the plan is no JSON", "nbedge inspect --plan")),
+    Bad("expand cut.onnx", ("cut.onnx",)),
+    Bad("contract tiny.safetensors", ("the model has no expanded block", "nbedge.expand")),
+    Bad("contract nowhere.safetensors", ("nowhere.safetensors does not exist", "check the path")),
+    Bad("train --data folder:pictures", ("name what is trained", "--from")),
+    Bad("train tiny.safetensors --straighten --data folder:pictures", ("is no giant", "make one with nbedge expand")),
+    Bad("train tiny.safetensors --data folder:pictures", ("batch_size is 256", "lower it")),
+    Bad("train tiny.safetensors --batch-size 4 --learning-rate nan --data folder:pictures", ("learning_rate is nan",)),
+    Bad("train tiny.safetensors --batch-size 4 --ramp nan --data folder:pictures", ("--ramp is no number",)),
+    Bad(f"train sample:mobilenet_v2_tiny --batch-size 4 {NORMALISED}", ("gives (1, 10)", "2 classes")),
+    Bad("train --from nowhere.safetensors --data folder:pictures", ("the giant nowhere.safetensors does not exist",)),
+    Bad("train --from tiny.safetensors --data folder:pictures", ("the control is missing",)),
+    Bad(
+        "train --from tiny.safetensors --control tiny.safetensors --batch-size 4 --data folder:pictures --out r",
+        ("stage control, not of a giant",),
+        RUN,
+    ),
+    Bad("run good.toml --dry-run --out good.toml", ("good.toml", "check the path")),
     # exported files
     Bad("evaluate cut.onnx --data folder:pictures", ("ONNX Runtime cannot load cut.onnx", "export the file again")),
     Bad("bench cut.onnx --processes 1 --seconds 0.01", ("cut.onnx",)),
@@ -147,6 +175,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "cut.npz").write_bytes(b"PK\x03\x04")
     (folder / "cut.onnx").write_bytes(b"\x08\x08\x12\x07pytorch")
     (folder / "good.toml").write_text(RECIPE)
+    (folder / "empty.json").write_text('{"schema_version": 2, "fingerprint": "", "sites": []}')
+    (folder / "half.json").write_text('{"schema_version": 2, "finger')
     for name, (old, new) in RECIPES.items():
         (folder / name).write_text(RECIPE.replace(old, new))
     models(folder)

@@ -65,17 +65,18 @@ def _one_phase(
     with needs("train"):
         from torch import nn
 
-    from nbedge.blocks import expanded_blocks
-    from nbedge.checkpoint import save_checkpoint
-    from nbedge.data import load
-    from nbedge.linearization import PLT
-    from nbedge.slopes import set_slope_
-    from nbedge.training import TrainSettings, steps_per_epoch, train
-
+        from nbedge.blocks import expanded_blocks
+        from nbedge.checkpoint import save_checkpoint
+        from nbedge.data import load
+        from nbedge.linearization import PLT
+        from nbedge.slopes import set_slope_
+        from nbedge.training import TrainSettings, steps_per_epoch, train
     subject = open_subject(name, options)
     if not isinstance(subject.model, nn.Module):
         raise InputError(f"{name} is an exported file; train takes a checkpoint or a model reference")
     splits = load(data, subject.pictured(), seed=settings["seed"])
+    if settings["ramp"] != settings["ramp"]:
+        raise InputError("--ramp is no number; give a share of the epochs, above 0 and below 1")
     straighten, is_giant = settings["straighten"], bool(expanded_blocks(subject.model))
     if straighten and not is_giant:
         raise InputError(f"{name} is no giant, so it has no slopes to raise; make one with nbedge expand")

@@ -39,11 +39,6 @@ def load(
         InputError: the source is missing, broken, has fewer than two classes, or pictures of another shape.
     """
     source = read(spec, shape)
-    for part in (source.train, source.test):
-        if part.shape != shape:
-            raise InputError(
-                f"{spec} holds pictures of {_times(part.shape)}, the model takes {_times(shape)}; change the input"
-            )
     if isinstance(source.train, Pictures):
         _refuse_small_classes(source.train, source.classes, spec)
     rng = np.random.default_rng(seed)
@@ -72,7 +67,7 @@ def anchored(spec: str, folder: Path) -> str:
 
 
 def read(spec: str, shape: tuple[int, int, int]) -> Source:
-    """Read or open the parts of `spec`; see `load`."""
+    """Read or open the parts of `spec`; arguments and errors are those of `load`."""
     kind, _, place = spec.partition(":")
     if kind == "generated":
         return read_generated(place, shape)
@@ -83,6 +78,11 @@ def read(spec: str, shape: tuple[int, int, int]) -> Source:
         raise InputError(
             f"{spec} has {len(source.classes)} class(es): {', '.join(source.classes)}; at least 2 are needed"
         )
+    for part in (source.train, source.test):
+        if part.shape != shape:
+            raise InputError(
+                f"{spec} holds pictures of {_times(part.shape)}, the model takes {_times(shape)}; change the input"
+            )
     for name, part in (("training", source.train), ("test", source.test)):
         if isinstance(part, Pictures):  # what a stream holds shows when it is read
             _refuse_labels(part, source.classes, f"{spec}: the {name}")

@@ -20,6 +20,7 @@ from nbedge.errors import InputError
 from nbedge.linearization import PLT
 from nbedge.preprocessing import Preprocessing
 from nbedge.slopes import penalty
+from nbedge.tracing import evaluating
 from nbedge.training import processes
 from nbedge.training.batches import batches
 from nbedge.training.callbacks import CurveCallback, Epoch, LinearizeCallback, ResumeCallback, SeedCallback
@@ -41,6 +42,18 @@ class Straightening:
     plt: PLT
     penalty: float = 0.0
     afterwards: Callable[[nn.Module], None] = field(default=lambda _model: None)
+
+
+def _refuse_outputs(model: nn.Module, shape: tuple[int, ...], classes: tuple[str, ...]) -> None:
+    like = next(model.parameters(), torch.empty(0))
+    with evaluating(model), torch.inference_mode():
+        found = model(torch.zeros(1, *shape).to(like))
+    if not isinstance(found, Tensor) or found.shape != (1, len(classes)):
+        given = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise InputError(
+            f"the model gives {given} for one picture, the data have {len(classes)} classes: (1, {len(classes)}) is "
+            "needed; change the model's arguments or the data"
+        )
 
 
 class Classifier(lightning.LightningModule):
@@ -109,8 +122,9 @@ def train(
         progress: show a progress bar on stderr.
 
     Raises:
-        InputError: fewer training pictures than a batch, or a loss that is not finite.
+        InputError: fewer training pictures than a batch, outputs other than one a class, or a loss that is not finite.
     """
+    _refuse_outputs(model, preprocessing.shape, data.classes)
     if len(data.train) < settings.batch_size:
         raise InputError(
             f"batch_size is {settings.batch_size}, but only {len(data.train)} pictures are left for training; lower it"

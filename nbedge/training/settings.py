@@ -1,5 +1,6 @@
 """How a model is trained."""
 
+import math
 from dataclasses import dataclass
 
 from nbedge.errors import InputError
@@ -41,7 +42,7 @@ class TrainSettings:
         """Refuse what cannot be trained with."""
         if self.batch_size < 1:
             raise InputError(f"batch_size is {self.batch_size}; give 1 or more")
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < math.inf:
             raise InputError(f"learning_rate is {self.learning_rate}; give a number above 0")
         unknown = set(self.augment) - set(AUGMENTATIONS)
         if unknown:
