@@ -23,6 +23,9 @@ SCHEMES: Mapping[str, tuple[str, str, str]] = {
     "int8x16": ("int8", "int16", "int16"),
 }
 
+#: key of the metadata in which an ONNX file with integer input or output holds its scale and zero point
+QUANTIZATION = "nbedge.quantization."
+
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
@@ -59,6 +62,8 @@ class Artifact:
         classes: names of the outputs, in order.
         derived_from: file name of the artifact or checkpoint that it was made from.
         tools: package name -> version of what wrote it.
+        calibration: what is known of the inputs that a quantizer saw (number, distinct; mean, std, minimum and maximum
+            per channel); empty for a float file.
         sha256: of the file.
         size_bytes: of the file.
     """
@@ -72,6 +77,7 @@ class Artifact:
     classes: tuple[str, ...]
     derived_from: str
     tools: Mapping[str, str] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
     size_bytes: int = 0
 
@@ -122,6 +128,7 @@ def read(path: Path) -> Artifact:
             classes=tuple(values["classes"]),
             derived_from=values["derived_from"],
             tools=values["tools"],
+            calibration=values.get("calibration", {}),
             sha256=values["sha256"],
             size_bytes=values["size_bytes"],
         )

@@ -1,8 +1,9 @@
 """Subject: a model ready to run, whatever it is, with what is known of it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbedge.artifact import SCHEMES
 from nbedge.errors import InputError
@@ -30,6 +31,7 @@ class Subject:
         shape: of one input, (channels, height, width) for pictures.
         path: of an exported file.
         derived_from: name of the file that it was made from; empty where nobody said.
+        calibration: what is known of the inputs that its quantizer saw; empty where nobody said.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Subject:
     shape: tuple[int, ...]
     path: Path | None = None
     derived_from: str = ""
+    calibration: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def quantized(self) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -51,7 +52,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     for place in (folder / "pictures" / part / name for part in ("train", "test") for name in ("dark", "light")):
         place.mkdir(parents=True)
-        for index in range({"train": 8, "test": 5}[place.parent.name]):
+        for index in range({"train": 14, "test": 5}[place.parent.name]):
             grey = rng.integers(0, 128, (28, 28), np.uint8) + 128 * (place.name == "light")
             Image.fromarray(grey.astype(np.uint8)).save(place / f"{index}.png")
     torch.manual_seed(0)
@@ -87,6 +88,16 @@ def call(folder: Path, line: str, **variables: str) -> "subprocess.CompletedProc
         [sys.executable, "-m", "nbedge", *line.split()], cwd=folder, env={**ENVIRONMENT, **variables},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "verify.schema.json").read_text())
+
+
+def valid(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what `nbedge verify --json` printed, if the published schema allows it."""
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(found, SCHEMA)
+    return found
 
 
 def answer(folder: Path, line: str, status: int = 0) -> dict[str, Any]:
@@ -194,7 +205,7 @@ def test_inspect_says_when_there_is_nothing_to_plan(here: Path) -> None:
 
 def test_verify_proves_the_merge_and_writes_its_reports(here: Path) -> None:
     line = "verify giant.safetensors tiny.safetensors --data folder:pictures --junit ci/v.xml --markdown ci/v.md"
-    found = answer(here, line)
+    found = valid(answer(here, line))
     [edge] = found["edges"]
     assert (found["verdict"], edge["verdict"], edge["reference"]) == ("PASS", "PASS", "giant.safetensors")
     [suite] = ElementTree.parse(here / "ci" / "v.xml").getroot()
@@ -210,7 +221,8 @@ def test_verify_proves_the_merge_and_writes_its_reports(here: Path) -> None:
 
 
 def test_verify_fails_on_another_model(here: Path) -> None:
-    found = answer(here, "verify tiny.safetensors other.safetensors --junit failed.xml --markdown failed.md", status=1)
+    line = "verify tiny.safetensors other.safetensors --junit failed.xml --markdown failed.md"
+    found = valid(answer(here, line, status=1))
     assert found["verdict"] == "FAIL"
     [suite] = ElementTree.parse(here / "failed.xml").getroot()
     assert int(suite.attrib["failures"]) == len(suite.findall("testcase/failure")) > 0
@@ -220,9 +232,9 @@ def test_verify_fails_on_another_model(here: Path) -> None:
 def test_verify_without_real_pictures_does_not_pass_an_integer_file(here: Path, onnx: str) -> None:
     assert answer(here, f"verify tiny.safetensors {onnx}")["verdict"] == "PASS"
     line = "verify tiny.safetensors exports/small.int8.onnx"
-    found = answer(here, line, status=1)
+    found = valid(answer(here, line, status=1))
     assert found["verdict"] == "NOT CHECKED"
-    assert any("pass --data" in check["detail"] for check in found["edges"][0]["checks"])
+    assert any("pass --data" in check["detail"] for edge in found["edges"] for check in edge["checks"])
     assert answer(here, f"{line} --allow-unchecked")["verdict"] == "NOT CHECKED"
     assert answer(here, f"{line} --data folder:pictures")["verdict"] == "PASS"
 

@@ -79,7 +79,8 @@ def test_the_whole_path_leaves_real_files_with_their_verdicts(finished: Path) ->
     judging = {name: entry.verdict for name, entry in record.stages.items() if entry.verdict}
     assert judging == {"verify": "PASS", "export": "PASS", "evaluate": "PASS"}
     verdicts = [json.loads(path.read_text())["verdict"] for path in (finished / "verification").iterdir()]
-    assert len(verdicts) == 14  # 2 of the merge, 8 of the files in their kernels, 4 on the test pictures
+    # 2 of the merge, 4 of the files' bytes, 8 of the files in their kernels, 4 on the test pictures
+    assert len(verdicts) == 18
     assert set(verdicts) == {"PASS"}
 
 
@@ -198,15 +199,18 @@ def test_another_recipe_leaves_nothing_of_the_old_one(recipe: Path, finished: Pa
 
 @pytest.mark.group("path")
 def test_ctrl_c_in_a_training_is_no_failed_check_and_resumes(recipe: Path, finished: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
     more = ("--until", "control", "--json")
-    process = subprocess.Popen(
-        command(recipe, folder, *more), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    while process.poll() is None and not any(folder.glob("state/control-*.ckpt")):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate()
+    for attempt in range(5):  # on a busy machine the training may be over before the signal comes
+        folder = tmp_path / f"run{attempt}"
+        process = subprocess.Popen(
+            command(recipe, folder, *more), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        while process.poll() is None and not any(folder.glob("state/control-*.ckpt")):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate()
+        if process.returncode:
+            break
     assert process.returncode == 130
     assert json.loads(output)["exit_status"] == 130
     subprocess.run(command(recipe, folder, *more, "--resume"), env=ENVIRONMENT, capture_output=True, check=True)

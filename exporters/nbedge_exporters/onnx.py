@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbedge.artifact import Job, TensorSpec
+from nbedge.artifact import QUANTIZATION, Job, TensorSpec
 from nbedge.errors import ExportError, needs
-from nbedge.runtime import QUANTIZATION, layout
+from nbedge.runtime import layout
 
 OPSET = 20
 

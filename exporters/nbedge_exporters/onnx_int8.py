@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nbedge.artifact import Job, TensorSpec
+from nbedge.artifact import QUANTIZATION, Job, TensorSpec
 from nbedge.errors import ExportError, needs
-from nbedge.runtime import QUANTIZATION
 from nbedge_exporters.onnx import read_signature
 
 

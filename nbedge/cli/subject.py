@@ -194,7 +194,7 @@ def _exported(path: Path, options: ModelOptions) -> Subject:
         about = artifact.read(path)
         return Subject(
             path.name, runner, about.preprocessing, about.classes, about.scheme, about.preprocessing.shape, path,
-            about.derived_from,
+            about.derived_from, about.calibration,
         )  # fmt: skip
     shape = picture_shape(runner.inputs[0])
     scheme = "int8" if runner.inputs[0].scale else "fp32"

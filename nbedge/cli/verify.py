@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,12 +27,25 @@ RECORDING = ".npz"
 CHECKS = ("check", "value", "limit", "unit", "verdict", "detail")
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How the user wants the links to be judged: the options of the same names."""
+
+    data: str | None
+    pictures: int
+    limits: "Limits"
+    kernels: tuple[str, ...]
+    target: str | None
+    allow_unchecked: bool
+
+
 @click.command(name="verify")
 @click.argument("reference")
 @click.argument("candidates", nargs=-1, required=True, metavar="CANDIDATE...")
 @click.option("--data", metavar="DATA", help="Real inputs: folder:PATH, npz:PATH, fashion-mnist:PATH or hf:NAME.")
 @click.option("--pictures", default=500, show_default=True, type=click.IntRange(min=1), help="How many at most.")
 @click.option("--kernels", default="", help="Kernels that files run in, separated by commas, e.g. xnnpack,tflm.")
+@click.option("--target", type=click.Choice(["tflm", "litert", "ort", "ethos-u"]), help="What the files must run on.")
 @click.option("--allow-unchecked", is_flag=True, help="NOT CHECKED does not fail.")
 @click.option("--float-error", type=float, help="Largest max|Δ|/RMS of a float candidate.")
 @click.option("--sqnr", "sqnr_db", type=float, help="Least SQNR of an integer candidate, in dB.")
@@ -47,7 +60,7 @@ CHECKS = ("check", "value", "limit", "unit", "verdict", "detail")
 @with_screen
 def command(
     screen: Screen, options: ModelOptions, reference: str, candidates: tuple[str, ...], data: str | None, pictures: int,
-    kernels: str, allow_unchecked: bool, junit: Path | None, markdown: Path | None, overwrite: bool,
+    kernels: str, target: str | None, allow_unchecked: bool, junit: Path | None, markdown: Path | None, overwrite: bool,
     **asked: float | None,
 ) -> None:  # fmt: skip
     """Check that each CANDIDATE equals what it was made from; the first one equals REFERENCE.
@@ -60,8 +73,8 @@ def command(
     with needs("train"):
         from nbedge.verification import Chain, Limits, Verdict
     limits = replace(Limits(), **{name: value for name, value in asked.items() if value is not None})
-    wanted = tuple(filter(None, kernels.split(",")))
-    chain = Chain(tuple(_edges((reference, *candidates), options, data, pictures, limits, wanted, allow_unchecked)))
+    how = Asked(data, pictures, limits, tuple(filter(None, kernels.split(","))), target, allow_unchecked)
+    chain = Chain(tuple(_edges((reference, *candidates), options, how)))
     _show(screen, chain)
     if junit:
         files.write_bytes(junit, as_junit(chain).encode())
@@ -71,43 +84,52 @@ def command(
     sys.exit(0 if chain.verdict in allowed else 1)
 
 
-def _edges(
-    names: tuple[str, ...], options: ModelOptions, data: str | None, pictures: int, limits: "Limits",
-    kernels: tuple[str, ...], allow_unchecked: bool,
-) -> "Iterator[Equivalence]":  # fmt: skip
+def _edges(names: tuple[str, ...], options: ModelOptions, how: Asked) -> "Iterator[Equivalence]":
     """Open all, and judge link after link; what cannot be opened here is an edge that was not checked."""
-    from nbedge.verification import Equivalence, links, not_checked
+    from nbedge.verification import TARGETS, Equivalence, links, not_checked
 
     subjects: list[Subject] = []
     for name in names:
         try:
             subjects.append(open_subject(name, options))
         except MissingDependencyError as error:
-            if not allow_unchecked or not subjects:
+            if not how.allow_unchecked or not subjects:
                 raise
             yield Equivalence(subjects[-1].name, name, "none", (not_checked("runtime", str(error)),))
+    if how.target and not any(_meant_for(how.target, subject) for subject in subjects[1:]):
+        raise InputError(
+            f"--target {how.target} runs {TARGETS[how.target][0]} files, and none is a candidate; give one"
+        )
     for before, after in links(subjects):
-        yield from _link(before, after, data, pictures, limits, kernels, allow_unchecked)
+        yield from _link(before, after, how)
 
 
-def _link(
-    before: Subject, after: Subject, data: str | None, pictures: int, limits: "Limits", kernels: tuple[str, ...],
-    allow_unchecked: bool,
-) -> "Iterator[Equivalence]":  # fmt: skip
-    from nbedge.verification import REAL, Verdict, declared, not_checked, verify_edges
+def _meant_for(target: str | None, subject: Subject) -> bool:
+    """Return whether a file has the format that the target runs; the others of a chain only lead to it."""
+    from nbedge.verification import TARGETS
+
+    return target is not None and subject.path is not None and subject.path.suffix == f".{TARGETS[target][0]}"
+
+
+def _link(before: Subject, after: Subject, how: Asked) -> "Iterator[Equivalence]":
+    """Judge a file's bytes, then its answers in each of its kernels."""
+    from nbedge.verification import REAL, Verdict, declared, linted, not_checked, verify_edges
     from nbedge.verification.chain import RUNTIME
 
     if before.shape != after.shape:
         raise InputError(
             f"{before.name} takes {before.shape}, {after.name} takes {after.shape}: they cannot be compared"
         )
-    given, labels = _inputs(before, after, data, pictures)
-    own = kernels if after.path and after.path.suffix == ".tflite" else ()
+    given, labels = _inputs(before, after, how.data, how.pictures)
+    bytes_of_it = linted(before, after, given.get(REAL), how.target if _meant_for(how.target, after) else None)
+    if bytes_of_it is not None:
+        yield bytes_of_it
+    own = how.kernels if after.path and after.path.suffix == ".tflite" else ()
     extra = declared(before, after)
     if after.quantized and not before.quantized and REAL not in given:
         extra.append(not_checked("real inputs", "an integer file is judged on real inputs; pass --data"))
-    for edge in verify_edges(before, after, given, labels=labels, limits=limits, kernels=own):
-        if edge.verdict is Verdict.NOT_CHECKED and edge.checks[0].name == RUNTIME and not allow_unchecked:
+    for edge in verify_edges(before, after, given, labels=labels, limits=how.limits, kernels=own):
+        if edge.verdict is Verdict.NOT_CHECKED and edge.checks[0].name == RUNTIME and not how.allow_unchecked:
             raise MissingDependencyError(edge.checks[0].detail)
         yield replace(edge, checks=(*extra, *edge.checks))
         extra = []

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nbedge import __version__, files
-from nbedge.artifact import Artifact, Job, sidecar
+from nbedge.artifact import SCHEMES, Artifact, Job, sidecar
 from nbedge.conversion import process
 from nbedge.conversion.chain import TORCH, Step, require, steps
 from nbedge.errors import GateError, InputError
@@ -22,7 +22,17 @@ from nbedge.preprocessing import Preprocessing
 from nbedge.runtime import open_file
 from nbedge.subject import Subject
 from nbedge.tracing import evaluating
-from nbedge.verification import Equivalence, Families, Limits, declared, families, verify_edges
+from nbedge.verification import (
+    REAL,
+    Equivalence,
+    Families,
+    Limits,
+    declared,
+    families,
+    linted,
+    statistics,
+    verify_edges,
+)
 from nbedge.verification.chain import RUNTIME
 
 Progress = Callable[[str], None]
@@ -199,10 +209,13 @@ class _Workshop:
         made = Artifact(
             path, step.exporter.produces, scheme, inputs, outputs, self.preprocessing, self.classes, before.name,
             {"nbedge": __version__, **{package: _version(package) for package in step.exporter.packages}},
+            statistics(np.load(self.calibration)) if SCHEMES[scheme][1].startswith("int") else {},
         )  # fmt: skip
-        after = self._subject(path, scheme, before.name)
+        after = replace(self._subject(path, scheme, before.name), calibration=made.calibration)
         first, *others = verify_edges(before, after, self.inputs, labels=self.labels, limits=self.limits)
-        edges = (replace(first, checks=(*declared(before, after), *first.checks)), *others)
+        judged = (replace(first, checks=(*declared(before, after), *first.checks)), *others)
+        bytes_of_it = linted(before, after, self.inputs[REAL])
+        edges = judged if bytes_of_it is None else (bytes_of_it, *judged)
         for edge in edges:
             if not edge and edge.failures()[0].name != RUNTIME:
                 worst = edge.failures()[0]

@@ -1,5 +1,6 @@
 """Read and cut ONNX files."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbedge import files
+from nbedge.artifact import QUANTIZATION
 from nbedge.errors import InputError, needs
 from nbedge.graph.records import Graph, Operator, Tensor
 
@@ -124,4 +126,15 @@ def cut_onnx(path: Path, inputs: Sequence[str], outputs: Sequence[str], out: Pat
         onnx.checker.check_model(part)
     except Exception as error:  # the extractor raises whatever its lookups raise
         raise InputError(f"{path} cannot be cut at {', '.join(outputs)} ({error})") from error
+    note_scales_(part, read_onnx(path))
     files.write_bytes(out, part.SerializeToString())
+
+
+def note_scales_(part: Any, whole: Graph) -> None:
+    """Write scale and zero point of integer inputs and outputs into the metadata, where they are looked for."""
+    for value in (*part.graph.input, *part.graph.output):
+        tensor = whole.tensors.get(value.name)
+        if tensor is not None and len(tensor.scales) == 1 and not tensor.is_float:
+            entry = part.metadata_props.add()
+            entry.key = QUANTIZATION + value.name
+            entry.value = json.dumps({"scale": float(tensor.scales[0]), "zero_point": int(tensor.zero_points[0])})

@@ -136,7 +136,7 @@ def cut_tflite(path: Path, inputs: Sequence[str], outputs: Sequence[str], out: P
             model.buffers[tensor.buffer].data = data
             model.buffers[tensor.buffer].offset = model.buffers[tensor.buffer].size = 0
     held.inputs, held.outputs = ([names.index(name) for name in part] for part in (inputs, outputs))
-    held.operators = _needed(held, path, names)
+    held.operators = _needed(model, held, path, names)
     used = {int(i) for o in held.operators for part in (o.inputs, o.outputs) for i in part} | {
         *held.inputs,
         *held.outputs,
@@ -147,23 +147,19 @@ def cut_tflite(path: Path, inputs: Sequence[str], outputs: Sequence[str], out: P
         flatbuffer_utils.write_model(model, str(part))
 
 
-def _needed(held: Any, path: Path, names: list[str]) -> list[Any]:
+def _needed(model: Any, held: Any, path: Path, names: list[str]) -> list[Any]:
     """Return the operators between the graph's inputs and outputs, in order."""
-    wanted, kept = {int(index) for index in held.outputs} - set(held.inputs), []
+    given = {int(index) for index in held.inputs}
+    wanted, kept = {int(index) for index in held.outputs} - given, []
     for operator in reversed(held.operators):
         made = {int(index) for index in operator.outputs}
         if made & wanted:
             kept.append(operator)
-            wanted = (wanted - made) | ({int(index) for index in operator.inputs} - {-1} - set(held.inputs))
-    made_anywhere = {int(index) for operator in held.operators for index in operator.outputs}
-    return kept[::-1] if not _missing(wanted, made_anywhere, path, names) else []
-
-
-def _missing(wanted: set[int], made: set[int], path: Path, names: list[str]) -> bool:
-    short = wanted & made
+            wanted = (wanted - made) | ({int(index) for index in operator.inputs} - {-1} - given)
+    short = [i for i in sorted(wanted) if model.buffers[held.tensors[i].buffer].data is None]
     if short:
-        raise InputError(f"{path}: the outputs need {names[min(short)]} too, which the inputs do not give")
-    return False
+        raise InputError(f"{path}: the outputs need {names[short[0]]} too, which the inputs do not give")
+    return kept[::-1]
 
 
 def _keep_tensors(model: Any, held: Any, kept: list[int]) -> None:

@@ -5,13 +5,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from nbedge.artifact import TensorSpec
+from nbedge.artifact import QUANTIZATION, TensorSpec
 from nbedge.errors import InputError, needs
 from nbedge.machine import onnxruntime_kernels
 from nbedge.runtime.runner import Arrays, Runner, layout
 
-#: key of the metadata in which an ONNX file with integer input or output holds its scale and zero point
-QUANTIZATION = "nbedge.quantization."
 #: ONNX Runtime's names of the types that are not numpy's
 _TYPES = {"float": "float32", "double": "float64"}
 

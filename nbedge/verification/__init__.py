@@ -5,14 +5,15 @@ It judges a merge by running modules, never by merging again.
 
 from nbedge.verification.agreement import REAL, Limits, agreement
 from nbedge.verification.chain import Chain, claimed_kernels, links, verify_edges
-from nbedge.verification.declared import declared
+from nbedge.verification.declared import declared, linted
 from nbedge.verification.equivalence import Check, Equivalence, Verdict, not_checked
 from nbedge.verification.families import Families, families
-from nbedge.verification.integers import integer_checks
 from nbedge.verification.judging import verify
+from nbedge.verification.lint import TARGETS, integer_checks, statistics
 from nbedge.verification.merge import verify_merge
 
 __all__ = [
-    "REAL", "Chain", "Check", "Equivalence", "Families", "Limits", "Verdict", "agreement", "claimed_kernels",
-    "declared", "families", "integer_checks", "links", "not_checked", "verify", "verify_edges", "verify_merge",
+    "REAL", "TARGETS", "Chain", "Check", "Equivalence", "Families", "Limits", "Verdict", "agreement", "claimed_kernels",
+    "declared", "families", "integer_checks", "linted", "links", "not_checked", "statistics", "verify",
+    "verify_edges", "verify_merge",
 ]  # fmt: skip

@@ -1,23 +1,51 @@
-"""What two models say of themselves: preprocessing and classes must be the same, types those of the scheme."""
+"""What two models say of themselves, and what a file's bytes say of it, without running anything."""
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nbedge.subject import Subject
-from nbedge.verification.equivalence import Check, at_most
-from nbedge.verification.integers import integer_checks
+from nbedge.verification.equivalence import Check, Equivalence, at_most
+from nbedge.verification.lint import lint
+
+#: suffixes of the files whose bytes are read
+READABLE = (".onnx", ".tflite")
+#: what stands for the kernels of an edge on which nothing was run
+LINT = "lint"
 
 
 def declared(before: Subject, after: Subject) -> list[Check]:
-    """Judge what the two say of themselves, as far as they do."""
-    found = (
-        [*integer_checks(after.path, after.scheme)] if after.path and after.path.suffix in (".onnx", ".tflite") else []
-    )
+    """Judge what the two say of preprocessing and classes, as far as they do."""
+    found = []
     if before.preprocessing and after.preprocessing:
         differ = float(before.preprocessing != after.preprocessing)
         both = f"{before.preprocessing} against {after.preprocessing}"
-        found.append(
-            at_most("preprocessing differs", differ, 0, "", both if differ else "resize, mean and std are the same")
-        )
+        shown = both if differ else "resize, mean and std are the same"
+        found.append(at_most("preprocessing differs", differ, 0, "", shown))
     if before.classes and after.classes:
         differ = sum(a != b for a, b in zip(before.classes, after.classes, strict=False))
         differ += abs(len(before.classes) - len(after.classes))
         found.append(at_most("classes differ", differ, 0, "names", f"of {len(before.classes)}, in order"))
     return found
+
+
+def linted(
+    before: Subject, after: Subject, real: NDArray[np.float32] | None = None, target: str | None = None
+) -> Equivalence | None:
+    """Judge a file from its bytes, its weights against those of the file it was quantized from; None for no file.
+
+    Args:
+        before: what it was made from.
+        after: the file.
+        real: (n, c, ...) inputs that it is judged on.
+        target: name in `lint.TARGETS`.
+
+    Raises:
+        InputError: the target is unknown, or the file damaged.
+    """
+    if after.path is None or after.path.suffix not in READABLE:
+        return None
+    floats = before.path if after.quantized and not before.quantized else None
+    checks = lint(
+        after.path, after.scheme, reference=floats, target=target, calibration=after.calibration, evaluated=real
+    )
+    return Equivalence(f"target {target}" if target else before.name, after.name, LINT, tuple(checks))

@@ -1,0 +1,65 @@
+"""Lint: what a file's bytes say of it, without running it; each rule is one check."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbedge.graph import Graph, read
+from nbedge.verification.equivalence import Check
+from nbedge.verification.lint.calibration import calibration_checks, saturation, statistics
+from nbedge.verification.lint.kernels import integer_checks
+from nbedge.verification.lint.scales import scale_checks
+from nbedge.verification.lint.storage import storage_checks
+from nbedge.verification.lint.targets import TARGETS, target_checks
+from nbedge.verification.lint.types import type_checks
+from nbedge.verification.lint.weights import channel_checks, requantized
+
+__all__ = ["TARGETS", "calibration_checks", "integer_checks", "lint", "statistics"]
+
+
+def lint(
+    path: Path,
+    scheme: str,
+    *,
+    reference: Path | None = None,
+    target: str | None = None,
+    calibration: Mapping[str, Any] | None = None,
+    evaluated: NDArray[np.float32] | None = None,
+) -> list[Check]:
+    """Judge a file from its bytes.
+
+    Args:
+        path: .onnx or .tflite.
+        scheme: that it claims.
+        reference: float file of the same model, .onnx or .tflite, for the weights.
+        target: name in `TARGETS`; None: none in particular.
+        calibration: what its sidecar says of the inputs that its quantizer has seen; None: there is no sidecar.
+        evaluated: (n, c, ...) real inputs that it is judged on.
+
+    Raises:
+        InputError: the file is damaged, or the target unknown.
+    """
+    graph = read(path)
+    checks = type_checks(graph, scheme) if graph.format == "tflite" else integer_checks(path, scheme)
+    checks = (
+        [*checks, *scale_checks(graph), *channel_checks(graph)]
+        if graph.format == "tflite"
+        else [*checks, *channel_checks(graph)]
+    )
+    checks += storage_checks(graph, scheme, target) + target_checks(graph, target)
+    if reference is not None and reference.suffix in (".onnx", ".tflite"):
+        checks += requantized(graph, read(reference))
+    if scheme.startswith("int8"):
+        checks += _inputs(graph, calibration, evaluated)
+    return checks
+
+
+def _inputs(graph: Graph, calibration: Mapping[str, Any] | None, evaluated: NDArray[np.float32] | None) -> list[Check]:
+    checks = calibration_checks(calibration, evaluated) if calibration else []
+    entry = graph.tensors.get(graph.inputs[0])
+    if evaluated is not None and entry is not None and len(entry.scales) == 1:
+        checks.append(saturation(evaluated, float(entry.scales[0]), int(entry.zero_points[0]), entry.dtype))
+    return checks

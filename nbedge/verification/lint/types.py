@@ -1,0 +1,61 @@
+"""What a TFLite file computes with: operators, types, and how much of it is integer."""
+
+from collections import Counter
+
+from nbedge.artifact import SCHEMES
+from nbedge.graph import Graph, Operator, macs
+from nbedge.verification.equivalence import Check, Verdict, at_least, at_most, reported
+
+#: operators that change nothing but the type
+CASTS = ("QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear")
+#: scheme's word for input and output -> types
+ENDS = {"int8": {"int8", "uint8"}, "int16": {"int16"}, "fp32": {"float32"}}
+
+
+def type_checks(graph: Graph, scheme: str) -> list[Check]:
+    """Judge the types of a TFLite file against its scheme, and list its operators."""
+    kinds = Counter(operator.kind for operator in graph.operators)
+    dtypes = Counter(tensor.dtype for tensor in graph.tensors.values())
+    listed = [
+        reported("operators", kinds.total(), "operators", _list(kinds)),
+        reported("tensors", dtypes.total(), "tensors", _list(dtypes)),
+    ]
+    if not SCHEMES[scheme][1].startswith("int"):
+        return listed
+    return [*listed, *_integer(graph, scheme), _ends(graph, scheme)]
+
+
+def _list(counts: Counter[str]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
+
+
+def _integer(graph: Graph, scheme: str) -> list[Check]:
+    work = [operator for operator in graph.operators if operator.kind not in CASTS]
+    floats = [operator for operator in work if _is_float(graph, operator)]
+    total, lost = (sum(macs(graph, operator) for operator in some) for some in (work, floats))
+    ends = {*graph.inputs, *graph.outputs} if SCHEMES[scheme][2] == "fp32" else set()
+    tensors = [name for name, tensor in graph.tensors.items() if tensor.is_float and name not in ends]
+    shown = f"; first {floats[0].kind} {floats[0].label}" if floats else ""
+    return [
+        at_least("integer operators", 100 * (1 - len(floats) / max(1, len(work))), 100, "%", f"of {len(work)}{shown}"),
+        at_least("integer multiply-accumulates", 100 * (1 - lost / max(1, total)), 100, "%", f"of {total}"),
+        at_most("float tensors", len(tensors), 0, "tensors",
+                f"of {len(graph.tensors)} tensors" + (f"; first {tensors[0]}" if tensors else "")),
+    ]  # fmt: skip
+
+
+def _is_float(graph: Graph, operator: Operator) -> bool:
+    return any(graph.tensors[name].is_float for name in (*operator.inputs, *operator.outputs) if name in graph.tensors)
+
+
+def _ends(graph: Graph, scheme: str) -> Check:
+    found = {graph.tensors[name].dtype for name in (*graph.inputs, *graph.outputs)}
+    strange = found - ENDS[SCHEMES[scheme][2]]
+    return Check(
+        "input and output",
+        Verdict.FAIL if strange else Verdict.PASS,
+        len(strange),
+        0,
+        "types",
+        ", ".join(sorted(found)),
+    )
