@@ -110,6 +110,16 @@ def test_what_cannot_be_compared_fails_the_job(runner: Runner) -> None:
     assert not (ROOT / "sprung").exists()
 
 
+def test_the_example_of_the_guide_fits_the_action() -> None:
+    guide = (ROOT / "docs" / "continuous-integration.md").read_text()
+    [example] = re.findall(r"```yaml\n(.*?)```", guide, flags=re.DOTALL)
+    steps = yaml.safe_load(example)["jobs"]["equivalence"]["steps"]
+    [used] = [step for step in steps if "verify-equivalence" in step["uses"]]
+    action = yaml.safe_load(ACTION.read_text())
+    assert used["with"].keys() <= action["inputs"].keys()
+    assert set(re.findall(rf"steps\.{used['id']}\.outputs\.([a-z]+)", example)) <= action["outputs"].keys()
+
+
 def test_the_projects_own_workflow_uses_the_action() -> None:
     workflow: dict[str, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]

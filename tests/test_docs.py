@@ -26,7 +26,7 @@ from nbedge.cli import VERBS
 ROOT = Path(__file__).parent.parent
 GUIDES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PAGES = (*GUIDES, *sorted((ROOT / "docs").glob("*/*.md")), ROOT / "CONTRIBUTING.md", *ROOT.glob("*/README.md"))
-LANGUAGES = {"console", "sh", "pycon", "toml", "json", "text"}
+LANGUAGES = {"console", "sh", "pycon", "toml", "json", "text", "yaml"}
 #: what a command reads; nbedge itself is the installed one
 COPIED = ("sample_models", "benchmarks")
 TIMEOUT_S = 120
@@ -50,6 +50,8 @@ TOO_LONG = {
     "python benchmarks/breadth_page.py",
     "python benchmarks/folder_throughput.py",
     "python benchmarks/training_cost.py --rounds 7",
+    "nbedge verify models/linearized.safetensors models/contracted.safetensors --data folder:data/val --json "
+    "--junit verify.xml --markdown verify.md",
     "nbedge train --from giant.safetensors --control control.safetensors --data folder:PATH --out runs/transfer",
 }
 COMMON = {"--json", "--quiet", "--verbose", "--no-color", "--help"}
