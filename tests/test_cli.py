@@ -229,6 +229,22 @@ def test_verify_fails_on_another_model(here: Path) -> None:
     assert "FAIL" in (here / "failed.md").read_text()
 
 
+def test_verify_says_where_and_leaves_a_bundle(here: Path) -> None:
+    line = "verify giant.safetensors other.safetensors --data folder:pictures --bundle failed/bundle"
+    found = valid(answer(here, line, status=1))
+    assert found["localization"]["first_bad"]["label"].startswith("features.")
+    assert len(found["localization"]["layers"]) > 20
+    folder = here / "failed" / "bundle"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"README.txt", "expected.npz", "found.npz", "verdict.json"}
+    command = (folder / "README.txt").read_text().strip().splitlines()[-1].strip().removeprefix("nbedge ")
+    assert "FAIL" in call(folder, command).stdout
+    assert "failed/bundle exists already" in refused(here, line)
+    shown = call(here, line.replace("--bundle failed/bundle", "")).stdout
+    assert "first bad tensor: features." in shown
+    assert "█" in shown or "·" in shown
+
+
 def test_verify_without_real_pictures_does_not_pass_an_integer_file(here: Path, onnx: str) -> None:
     assert answer(here, f"verify tiny.safetensors {onnx}")["verdict"] == "PASS"
     line = "verify tiny.safetensors exports/small.int8.onnx"

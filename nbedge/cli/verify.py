@@ -10,6 +10,7 @@ import click
 from rich.text import Text
 
 from nbedge import files
+from nbedge.cli.failures import Failure, Judged, first_failure
 from nbedge.cli.screen import DASH, Screen, verdict, with_screen
 from nbedge.cli.subject import ModelOptions, model_options, open_subject
 from nbedge.cli.verdicts import as_junit, as_markdown
@@ -55,27 +56,31 @@ class Asked:
 @click.option("--steps", type=float, help="Most integer steps between TFLite Micro and the reference kernels.")
 @click.option("--junit", type=click.Path(path_type=Path), help="Write a JUnit file.")
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write a Markdown summary.")
-@click.option("--overwrite", is_flag=True, help="Replace these two files.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="Write what repeats the first failure into a folder.")
+@click.option("--overwrite", is_flag=True, help="Replace these.")
 @model_options
 @with_screen
 def command(
     screen: Screen, options: ModelOptions, reference: str, candidates: tuple[str, ...], data: str | None, pictures: int,
-    kernels: str, target: str | None, allow_unchecked: bool, junit: Path | None, markdown: Path | None, overwrite: bool,
-    **asked: float | None,
+    kernels: str, target: str | None, allow_unchecked: bool, junit: Path | None, markdown: Path | None,
+    bundle: Path | None, overwrite: bool, **asked: float | None,
 ) -> None:  # fmt: skip
     """Check that each CANDIDATE equals what it was made from; the first one equals REFERENCE.
 
     All are checkpoints, exported files (.onnx, .tflite, .pt2), answers written down (.npz) or model references.
     """
-    for path in (junit, markdown):
+    for path in (junit, markdown, bundle):
         if path:
             files.refuse_existing(path, overwrite)
     with needs("train"):
         from nbedge.verification import Chain, Limits, Verdict
     limits = replace(Limits(), **{name: value for name, value in asked.items() if value is not None})
     how = Asked(data, pictures, limits, tuple(filter(None, kernels.split(","))), target, allow_unchecked)
-    chain = Chain(tuple(_edges((reference, *candidates), options, how)))
-    _show(screen, chain)
+    judged = list(_edges((reference, *candidates), options, how))
+    chain, failure = Chain(tuple(each.edge for each in judged)), first_failure(judged)
+    _show(screen, chain, failure)
+    if bundle and failure:
+        screen.note(f"{failure.write(bundle, overwrite)} repeats the failure; its README.txt has the command")
     if junit:
         files.write_bytes(junit, as_junit(chain).encode())
     if markdown:
@@ -84,7 +89,7 @@ def command(
     sys.exit(0 if chain.verdict in allowed else 1)
 
 
-def _edges(names: tuple[str, ...], options: ModelOptions, how: Asked) -> "Iterator[Equivalence]":
+def _edges(names: tuple[str, ...], options: ModelOptions, how: Asked) -> Iterator[Judged]:
     """Open all, and judge link after link; what cannot be opened here is an edge that was not checked."""
     from nbedge.verification import TARGETS, Equivalence, links, not_checked
 
@@ -95,7 +100,7 @@ def _edges(names: tuple[str, ...], options: ModelOptions, how: Asked) -> "Iterat
         except MissingDependencyError as error:
             if not how.allow_unchecked or not subjects:
                 raise
-            yield Equivalence(subjects[-1].name, name, "none", (not_checked("runtime", str(error)),))
+            yield Judged(Equivalence(subjects[-1].name, name, "none", (not_checked("runtime", str(error)),)))
     if how.target and not any(_meant_for(how.target, subject) for subject in subjects[1:]):
         raise InputError(
             f"--target {how.target} runs {TARGETS[how.target][0]} files, and none is a candidate; give one"
@@ -111,7 +116,7 @@ def _meant_for(target: str | None, subject: Subject) -> bool:
     return target is not None and subject.path is not None and subject.path.suffix == f".{TARGETS[target][0]}"
 
 
-def _link(before: Subject, after: Subject, how: Asked) -> "Iterator[Equivalence]":
+def _link(before: Subject, after: Subject, how: Asked) -> Iterator[Judged]:
     """Judge a file's bytes, then its answers in each of its kernels."""
     from nbedge.verification import REAL, Verdict, declared, linted, not_checked, verify_edges
     from nbedge.verification.chain import RUNTIME
@@ -123,7 +128,7 @@ def _link(before: Subject, after: Subject, how: Asked) -> "Iterator[Equivalence]
     given, labels = _inputs(before, after, how.data, how.pictures)
     bytes_of_it = linted(before, after, given.get(REAL), how.target if _meant_for(how.target, after) else None)
     if bytes_of_it is not None:
-        yield bytes_of_it
+        yield Judged(bytes_of_it, before, after, given)
     own = how.kernels if after.path and after.path.suffix == ".tflite" else ()
     extra = declared(before, after)
     if after.quantized and not before.quantized and REAL not in given:
@@ -131,7 +136,7 @@ def _link(before: Subject, after: Subject, how: Asked) -> "Iterator[Equivalence]
     for edge in verify_edges(before, after, given, labels=labels, limits=how.limits, kernels=own):
         if edge.verdict is Verdict.NOT_CHECKED and edge.checks[0].name == RUNTIME and not how.allow_unchecked:
             raise MissingDependencyError(edge.checks[0].detail)
-        yield replace(edge, checks=(*extra, *edge.checks))
+        yield Judged(replace(edge, checks=(*extra, *edge.checks)), before, after, given)
         extra = []
 
 
@@ -157,7 +162,7 @@ def _inputs(
     return families(before.shape, prepared, prepared(chosen)), labels
 
 
-def _show(screen: Screen, chain: "Chain") -> None:
+def _show(screen: Screen, chain: "Chain", failure: Failure | None) -> None:
     """Print every check of a single link, and of what did not pass; of longer chains one line an edge (-v: all)."""
     single = len({edge.candidate for edge in chain.edges}) == 1
     for edge in chain.edges:
@@ -169,7 +174,9 @@ def _show(screen: Screen, chain: "Chain") -> None:
     screen.table("", ("reference", "candidate", "kernels", "checks", "verdict"), rows)
     number = len(chain.edges)
     screen.say(Text(f"{number} edge{'s' if number > 1 else ''}: ").append_text(verdict(str(chain.verdict))))
-    screen.result(chain.to_dict())
+    if failure:
+        failure.show(screen)
+    screen.result({**chain.to_dict(), "localization": failure.said.to_dict() if failure else None})
 
 
 def _row(check: "Check") -> tuple[str | Text, ...]:
