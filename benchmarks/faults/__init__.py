@@ -1,0 +1,1 @@
+"""Faults that verification must catch, and correct pairs that it must accept."""
