@@ -1,8 +1,8 @@
 """Print how many faults are caught and how many correct pairs accepted: `benchmarks/verification_rates.py`.
 
-The same pairs are judged by nbedge and by three usual checks of the outputs for one random batch: `torch.allclose` as it
-comes, the habit of rtol 1e-3 and atol 1e-4, and Polygraphy's comparison as it comes (rtol and atol 1e-5;
-`pip install polygraphy`, its column is left out where it is missing).
+The same pairs are judged by nbedge and by three usual checks of the outputs for one random batch: `torch.allclose` as
+it comes, the habit of rtol 1e-3 and atol 1e-4, and Polygraphy's comparison as it comes (rtol and atol 1e-5;
+`pip install polygraphy`, its row is left out where it is missing).
 """
 
 import argparse
@@ -32,6 +32,7 @@ from nbedge.subject import Subject
 from nbedge.verification import Families, families
 
 Array = NDArray[np.float32]
+Model = nn.Module | Runner
 Rule = Callable[[Array, Array], bool]
 DATA = {"fashion_mnist": "npz:{}/data.npz", "blood_cells": "folder:{}/data"}
 MERGES, FILES, RIGHT = "faults of merges", "faults of files", "correct pairs"
@@ -64,7 +65,7 @@ def rules() -> dict[str, Rule]:
     try:
         found[f"Polygraphy {version('polygraphy')}"] = polygraphy()
     except PackageNotFoundError:
-        print("polygraphy is not installed; pip install polygraphy adds its column\n")
+        print("polygraphy is not installed; pip install polygraphy adds its row\n")
     return found
 
 
@@ -83,9 +84,7 @@ def polygraphy() -> Rule:
     return judge
 
 
-def outputs(
-    before: nn.Module | Runner, after: nn.Module | Runner, shape: tuple[int, ...]
-) -> tuple[Array, Array] | None:
+def outputs(before: Model, after: Model, shape: tuple[int, ...]) -> tuple[Array, Array] | None:
     """Return the first outputs of both for one batch of normal numbers; None where one cannot be run."""
     x = np.random.default_rng(0).standard_normal((8, *shape)).astype(np.float32)
     try:
@@ -115,11 +114,15 @@ def merged_pairs(seeds: int) -> Iterator[tuple[str, str, pairs.Pair]]:
 
 
 def file_pairs(folder: Path) -> Iterator[tuple[str, str, Subject | None, Subject | None, Families]]:
-    """Yield (group, name, before, after, inputs): the faulty files; None, None where a file was refused."""
+    """Yield (group, name, before, after, inputs): files, the correct ones first; None, None where one was refused."""
     for sample, data in DATA.items():
         known = open_subject(str(files.exported(sample, "fp32.onnx")))
         held = load(data.format(files.SAMPLES / sample), known.pictured()).validation
         given = families(known.shape, known.preprocessing, known.prepared()(held.images[:60]))
+        for name in ("fp32.onnx", "int8.onnx", "fp32.tflite", "int8.tflite"):
+            source = "contracted.safetensors" if name == "fp32.onnx" else f"exports/{sample}.fp32.onnx"
+            before = open_subject(str(files.SAMPLES / sample / source))
+            yield RIGHT, f"{name} ({sample})", before, open_subject(str(files.exported(sample, name))), given
         for number, fault in enumerate(f for f in files.FAULTS if sample in f.samples):
             place = folder / f"{sample}{number}"
             place.mkdir()
