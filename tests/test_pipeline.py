@@ -200,11 +200,13 @@ def test_another_recipe_leaves_nothing_of_the_old_one(recipe: Path, finished: Pa
 @pytest.mark.group("path")
 def test_ctrl_c_in_a_training_is_no_failed_check_and_resumes(tmp_path: Path) -> None:
     longer = tmp_path / "recipe.toml"  # long enough that the signal comes in time on a busy machine too
-    longer.write_text(RECIPE.replace("plt_epochs = 2", "plt_epochs = 60"))
+    longer.write_text(RECIPE.replace("plt_epochs = 2", "plt_epochs = 8"))
     folder, more = tmp_path / "run", ("--until", "control", "--json")
     process = subprocess.Popen(
-        command(longer, folder, *more), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        command(longer, folder, *more), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # a shell that starts the tests in the background has them ignore the signal
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     while process.poll() is None and not any(folder.glob("state/control-*.ckpt")):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
@@ -213,9 +215,8 @@ def test_ctrl_c_in_a_training_is_no_failed_check_and_resumes(tmp_path: Path) -> 
     assert json.loads(output)["exit_status"] == 130
     for place, resume in ((folder, ["--resume"]), (tmp_path / "undisturbed", [])):
         subprocess.run(command(longer, place, *more, *resume), env=ENVIRONMENT, capture_output=True, check=True)
-    assert files.sha256(folder / "control.safetensors") == files.sha256(
-        tmp_path / "undisturbed" / "control.safetensors"
-    )
+    ends = {files.sha256(place / "control.safetensors") for place in (folder, tmp_path / "undisturbed")}
+    assert len(ends) == 1
 
 
 @pytest.mark.group("path")
