@@ -7,7 +7,7 @@ from nbedge.graph import Graph
 from nbedge.runtime import import_onnxruntime, open_file
 from nbedge.verification.equivalence import Check, Verdict, at_most, not_checked, reported
 
-#: operators that the interpreter of tflite-micro 0.dev20261023182759 finds: each was put alone into a file, to all others
+#: operators that the interpreter of tflite-micro 0.dev20261023182759 finds: each was put alone into a file; to others
 #: it said "Didn't find op" (measured). RELU_0_TO_1, what onnx2tf makes of a hard sigmoid, and GELU are among those
 TFLM = frozenset({
     "ABS", "ADD", "ADD_N", "ARG_MAX", "ARG_MIN", "ASSIGN_VARIABLE", "AVERAGE_POOL_2D", "BATCH_MATMUL",
