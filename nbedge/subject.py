@@ -1,7 +1,7 @@
 """Subject: a model ready to run, whatever it is, with what is known of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,3 +69,42 @@ class Subject:
             raise InputError(f"{self.name} takes inputs of shape {self.shape}, not pictures")
         channels, height, width = self.shape
         return channels, height, width
+
+
+def aligned(before: Subject, after: Subject) -> tuple[Subject, Subject]:
+    """Return both with the one shape that their inputs are made in: (c, h, w), wherever each of them has its channels.
+
+    A size that is left open in one is that of the other.
+
+    Raises:
+        InputError: they take inputs of other sizes, or a size is open in both.
+    """
+    shape = _shared(before, after)
+    if shape is None:
+        raise InputError(
+            f"{before.name} takes {before.shape}, {after.name} takes {after.shape}: they cannot be compared"
+        )
+    if 0 in shape:
+        raise InputError(f"{before.name} and {after.name} take inputs of any size; pass --input, e.g. --input 3x96x96")
+    return _reshaped(before, shape), _reshaped(after, shape)
+
+
+def _shared(before: Subject, after: Subject) -> tuple[int, ...] | None:
+    """Return the shape from which the other one differs at most by channels that come last."""
+    one, other = (after, before) if before.path and not after.path else (before, after)  # a module's is no guess
+    for first, second in ((one, other), (other, one)):
+        for shape in (second.shape, second.shape[-1:] + second.shape[:-1]):
+            pairs = list(zip(first.shape, shape, strict=False))
+            if len(first.shape) == len(shape) and all(a == b or 0 in (a, b) for a, b in pairs):
+                return tuple(a or b for a, b in pairs)
+        if first.path is None:
+            break
+    return None
+
+
+def _reshaped(subject: Subject, shape: tuple[int, ...]) -> Subject:
+    prepared = subject.preprocessing
+    if prepared is not None and 0 in prepared.shape and len(shape) == PICTURE_RANK:
+        channels, height, width = shape
+        prepared = replace(prepared, shape=(channels, height, width))
+    return replace(subject, shape=shape, preprocessing=prepared)

@@ -8,7 +8,7 @@ import click
 
 from nbedge import files
 from nbedge.cli.screen import Screen, with_screen
-from nbedge.cli.subject import ModelOptions, model_options, tried
+from nbedge.cli.subject import ModelOptions, model_options, pictured, tried
 from nbedge.errors import InputError, needs
 
 RECIPE = Template("""\
@@ -70,8 +70,9 @@ def command(screen: Screen, options: ModelOptions, model_name: str, data: str, o
         raise InputError("init needs to know the size of the pictures; pass --input, for example --input 3x96x96")
     with needs("train"):
         from nbedge.data import anchored, load
-    splits = load(data, options.shape)
-    arguments, sites = _fitting(model_name, options, options.shape, len(splits.classes))
+    shape = pictured(options.shape)
+    splits = load(data, shape)
+    arguments, sites = _fitting(model_name, options, shape, len(splits.classes))
     batch = 256 if len(splits.train) >= 5000 else min(64, len(splits.train))
     text = RECIPE.substitute(
         file=out.name, name=_word(model_name), model=_inline(_anchored(model_name)), shape=list(options.shape),

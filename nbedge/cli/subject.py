@@ -32,7 +32,7 @@ class ModelOptions:
         model: reference of the class, instead of the one in a checkpoint.
         weights: state dict to load.
         arguments: of the factory.
-        shape: (channels, height, width), or None.
+        shape: of one input, (channels, height, width) for pictures, or None.
         mean: per channel, in [0, 1] units.
         std: likewise.
         trust: run the reference that a checkpoint names.
@@ -41,7 +41,7 @@ class ModelOptions:
     model: str | None = None
     weights: Path | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    shape: tuple[int, int, int] | None = None
+    shape: tuple[int, ...] | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     trust: bool = False
@@ -96,8 +96,8 @@ def described(
     return Checkpoint(stage, reference, subject.prepared(), subject.classes, plan, seed)
 
 
-def parse_shape(text: str | None) -> tuple[int, int, int] | None:
-    """Read 1x3x96x96 or 3x96x96 as (channels, height, width).
+def parse_shape(text: str | None) -> tuple[int, ...] | None:
+    """Read 1x3x96x96 or 3x96x96 as (channels, height, width); 640 and 16x100 are no pictures.
 
     Raises:
         InputError: it is neither.
@@ -108,9 +108,21 @@ def parse_shape(text: str | None) -> tuple[int, int, int] | None:
         sizes = [int(part) for part in text.split("x")]
     except ValueError:
         sizes = []
-    if len(sizes) not in (SHAPE_RANK, SHAPE_RANK + 1) or min(sizes, default=0) < 1:
+    if len(sizes) > SHAPE_RANK + 1 or min(sizes, default=0) < 1:
         raise InputError(f"--input is {text!r}; write channels x height x width, for example 3x96x96")
-    channels, height, width = sizes[-SHAPE_RANK:]
+    return tuple(sizes[-SHAPE_RANK:])
+
+
+def pictured(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return what --input says as (channels, height, width).
+
+    Raises:
+        InputError: it says something else.
+    """
+    if len(shape) != SHAPE_RANK:
+        said = "x".join(map(str, shape))
+        raise InputError(f"--input is {said!r}; write channels x height x width, for example 3x96x96")
+    channels, height, width = shape
     return channels, height, width
 
 
@@ -169,11 +181,11 @@ def _reference(text: str, options: ModelOptions) -> Subject:
     return Subject(text, model, _preprocessing(options, options.shape), (), "fp32", options.shape)
 
 
-def tried(model: "nn.Module", text: str, shape: tuple[int, int, int]) -> Any:
-    """Return what `model`, which is called `text`, answers to an empty picture.
+def tried(model: "nn.Module", text: str, shape: tuple[int, ...]) -> Any:
+    """Return what `model`, which is called `text`, answers to an input of zeros.
 
     Raises:
-        InputError: it does not take pictures of this shape.
+        InputError: it does not take inputs of this shape.
     """
     import torch
 
@@ -196,9 +208,14 @@ def _exported(path: Path, options: ModelOptions) -> Subject:
             path.name, runner, about.preprocessing, about.classes, about.scheme, about.preprocessing.shape, path,
             about.derived_from, about.calibration,
         )  # fmt: skip
-    shape = picture_shape(runner.inputs[0])
+    shape = _filled(picture_shape(runner.inputs[0]), options.shape)
     scheme = "int8" if runner.inputs[0].scale else "fp32"
     return Subject(path.name, runner, _preprocessing(options, shape), (), scheme, shape, path)
+
+
+def _filled(shape: tuple[int, ...], said: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the shape of a file, with the sizes that it leaves open as the user said."""
+    return tuple(a or b for a, b in zip(shape, said, strict=True)) if said and len(said) == len(shape) else shape
 
 
 def _preprocessing(options: ModelOptions, shape: tuple[int, ...]) -> Preprocessing | None:
@@ -206,5 +223,4 @@ def _preprocessing(options: ModelOptions, shape: tuple[int, ...]) -> Preprocessi
         return None
     if len(shape) != SHAPE_RANK:
         raise InputError(f"--mean and --std belong to pictures; the model takes inputs of shape {shape}")
-    channels, height, width = shape
-    return Preprocessing((channels, height, width), options.mean, options.std)
+    return Preprocessing(pictured(shape), options.mean, options.std)

@@ -15,7 +15,7 @@ from nbedge.cli.screen import DASH, Screen, verdict, with_screen
 from nbedge.cli.subject import ModelOptions, model_options, open_subject
 from nbedge.cli.verdicts import as_junit, as_markdown
 from nbedge.errors import InputError, MissingDependencyError, needs
-from nbedge.subject import Subject
+from nbedge.subject import Subject, aligned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,21 +118,16 @@ def _meant_for(target: str | None, subject: Subject) -> bool:
 
 def _link(before: Subject, after: Subject, how: Asked) -> Iterator[Judged]:
     """Judge a file's bytes, then its answers in each of its kernels."""
-    from nbedge.verification import REAL, Verdict, declared, linted, not_checked, verify_edges
+    from nbedge.verification import REAL, Verdict, declared, linted, verify_edges
     from nbedge.verification.chain import RUNTIME
 
-    if before.shape != after.shape:
-        raise InputError(
-            f"{before.name} takes {before.shape}, {after.name} takes {after.shape}: they cannot be compared"
-        )
+    before, after = aligned(before, after)
     given, labels = _inputs(before, after, how.data, how.pictures)
     bytes_of_it = linted(before, after, given.get(REAL), how.target if _meant_for(how.target, after) else None)
     if bytes_of_it is not None:
         yield Judged(bytes_of_it, before, after, given)
     own = how.kernels if after.path and after.path.suffix == ".tflite" else ()
     extra = declared(before, after)
-    if after.quantized and not before.quantized and REAL not in given:
-        extra.append(not_checked("real inputs", "an integer file is judged on real inputs; pass --data"))
     for edge in verify_edges(before, after, given, labels=labels, limits=how.limits, kernels=own):
         if edge.verdict is Verdict.NOT_CHECKED and edge.checks[0].name == RUNTIME and not how.allow_unchecked:
             raise MissingDependencyError(edge.checks[0].detail)
@@ -144,7 +139,7 @@ def _inputs(
     before: Subject, after: Subject, data: str | None, pictures: int
 ) -> "tuple[Families, NDArray[np.int64] | None]":  # fmt: skip
     """Return what the two are compared on, by family, and the labels of the real ones if there are any."""
-    from nbedge.data import load
+    from nbedge.data import holds_prepared, load, load_prepared
     from nbedge.runtime import recorded_inputs
     from nbedge.verification import REAL, families
 
@@ -156,6 +151,9 @@ def _inputs(
     prepared = before.preprocessing or after.preprocessing
     if data is None:
         return families(before.shape, prepared), None
+    if holds_prepared(data):
+        x, named = load_prepared(data, before.shape, pictures)
+        return families(before.shape, prepared, x), named
     held = load(data, before.pictured()).validation
     prepared = prepared or before.prepared()
     chosen, labels = held.images[:pictures], held.labels[:pictures]

@@ -4,6 +4,7 @@ from nbedge.data.arrays import FASHION_CLASSES
 from nbedge.data.decoding import picture
 from nbedge.data.lazy import EncodedImages, Example, FolderImages, LazyImages
 from nbedge.data.pictures import Pictures, statistics
+from nbedge.data.prepared import holds_prepared, load_prepared
 from nbedge.data.records import Source, Splits, fingerprint
 from nbedge.data.splits import anchored, load, read
 from nbedge.data.stream import PictureStream
@@ -11,5 +12,6 @@ from nbedge.preprocessing import Images
 
 __all__ = [
     "FASHION_CLASSES", "EncodedImages", "Example", "FolderImages", "Images", "LazyImages", "PictureStream", "Pictures",
-    "Source", "Splits", "anchored", "fingerprint", "load", "picture", "read", "statistics",
+    "Source", "Splits", "anchored", "fingerprint", "holds_prepared", "load", "load_prepared", "picture", "read",
+    "statistics",
 ]  # fmt: skip

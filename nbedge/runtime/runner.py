@@ -53,11 +53,14 @@ def layout(shape: tuple[int, ...], usual: str) -> str:
 
 
 def quantize(x: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
-    """Return real values as the integers of `spec`, saturated; a float spec leaves them as they are."""
-    if not spec.scale:
+    """Return real values as the integers of `spec`, saturated; a float spec leaves them as they are.
+
+    An integer of a spec without a scale stands for itself.
+    """
+    if np.dtype(spec.dtype).kind not in "iu":
         return x.astype(spec.dtype, copy=False)
     limits = np.iinfo(spec.dtype)
-    steps = np.clip(np.rint(x / spec.scale) + spec.zero_point, limits.min, limits.max)
+    steps = np.clip(np.rint(x / (spec.scale or 1)) + spec.zero_point, limits.min, limits.max)
     return np.asarray(steps, spec.dtype)
 
 
@@ -112,12 +115,17 @@ def raw_answers(runner: Runner, x: NDArray[np.float32], *, batch: int = AT_ONCE)
 
 def _laid_out(x: NDArray[np.float32], entry: TensorSpec) -> NDArray[np.float32]:
     fed = x.transpose(0, 2, 3, 1) if entry.layout == "NHWC" and x.ndim == PICTURES else x
-    open_sizes = len(fed.shape) == len(entry.shape) and all(
-        wanted in (0, size) for wanted, size in zip(entry.shape[1:], fed.shape[1:], strict=True)
-    )
-    if not open_sizes:
-        raise InputError(f"the model takes {entry.layout} {entry.shape}, the pictures are {fed.shape}; check --input")
-    return fed
+    if _fits(fed, entry):
+        return fed
+    # no file says where its channels are; where they fit at one end only, they are there
+    if x.ndim > VECTORS and _fits(np.moveaxis(x, 1, -1), entry):
+        return np.moveaxis(x, 1, -1)
+    raise InputError(f"the model takes {entry.layout} {entry.shape}, the inputs are {fed.shape}; check --input")
+
+
+def _fits(x: NDArray[Any], entry: TensorSpec) -> bool:
+    sizes = zip(entry.shape[1:], x.shape[1:], strict=False)
+    return x.ndim == len(entry.shape) and all(wanted in (0, size) for wanted, size in sizes)
 
 
 def _run(runner: Runner, fed: NDArray[Any], fixed: int) -> Arrays:

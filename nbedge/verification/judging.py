@@ -12,7 +12,7 @@ from nbedge.blocks import expanded_blocks
 from nbedge.errors import InputError
 from nbedge.runtime import Arrays, Runner, answers, of_module, raw_answers
 from nbedge.verification.agreement import REAL, Limits, agreement, relative_error
-from nbedge.verification.equivalence import Check, Equivalence, at_most, reported
+from nbedge.verification.equivalence import Check, Equivalence, at_most, not_checked, reported
 from nbedge.verification.families import Families
 from nbedge.verification.merge import full_precision, verify_merge
 
@@ -25,7 +25,7 @@ BATCHES = (1, 3, REPEATED)
 def verify(
     reference: nn.Module | Runner,
     candidate: nn.Module | Runner,
-    inputs: Tensor | Families,
+    inputs: Tensor | NDArray[np.float32] | Families,
     *,
     labels: NDArray[np.int64] | None = None,
     quantized: bool = False,
@@ -46,7 +46,7 @@ def verify(
     Raises:
         InputError: there are no inputs, or they do not fit the models, or the models have other outputs.
     """
-    given = {REAL: inputs.detach().cpu().float().numpy()} if isinstance(inputs, Tensor) else inputs
+    given = _families(inputs)
     if not given or not all(len(x) for x in given.values()):
         raise InputError("there are no inputs to compare on; give at least one of each family")
     if labels is not None and len(labels) != len(given.get(REAL, ())):
@@ -59,6 +59,12 @@ def verify(
         with full_precision():
             checks = _answers(before, after, given, labels, quantized, limits or Limits())
     return Equivalence("reference", "candidate", after.kernels, tuple(checks))
+
+
+def _families(inputs: Tensor | NDArray[np.float32] | Families) -> Families:
+    if isinstance(inputs, Tensor):
+        return {REAL: inputs.detach().cpu().float().numpy()}
+    return {REAL: inputs.astype(np.float32, copy=False)} if isinstance(inputs, np.ndarray) else inputs
 
 
 def _is_merge(reference: nn.Module, candidate: nn.Module) -> bool:
@@ -81,6 +87,8 @@ def _runner(model: nn.Module | Runner, x: NDArray[np.float32]) -> Runner:
 def _answers(
     before: Runner, after: Runner, given: Families, labels: NDArray[np.int64] | None, quantized: bool, limits: Limits
 ) -> Iterator[Check]:
+    if quantized and REAL not in given:
+        yield not_checked("real inputs", "an integer file is judged on real inputs; pass --data")
     pairs = paired(before, after)
     wanted = {family: answers(before, x) for family, x in given.items()}
     found = {family: answers(after, x) for family, x in given.items()}
