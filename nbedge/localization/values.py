@@ -12,8 +12,16 @@ from torch import Tensor, nn
 
 from nbedge.errors import InputError
 from nbedge.graph import Graph, Operator, cut, load_onnx, read
-from nbedge.runtime import answers, channels_first, import_litert, import_onnxruntime, of_module, open_file, quiet
-from nbedge.runtime.runner import quantize
+from nbedge.runtime import (
+    answers,
+    batches,
+    channels_first,
+    import_litert,
+    import_onnxruntime,
+    of_module,
+    open_file,
+    quiet,
+)
 from nbedge.subject import Subject
 
 Array = NDArray[np.float32]
@@ -46,8 +54,11 @@ def values_of(subject: Subject, x: Array) -> list[Value]:
     Raises:
         InputError: the model is neither a module nor an ONNX or TFLite file.
     """
-    if isinstance(subject.model, nn.Module):
-        return of_modules(subject.model, x)
+    found = of_modules(subject.model, x) if isinstance(subject.model, nn.Module) else _of_file(subject, x)
+    return [value for value in found if len(value.real) == len(x)]  # others are not of one input each
+
+
+def _of_file(subject: Subject, x: Array) -> list[Value]:
     readers: dict[str, Callable[[Path, Array], list[Value]]] = {".onnx": of_onnx, ".tflite": of_tflite}
     if subject.path is None or subject.path.suffix not in readers:
         raise InputError(f"the values inside {subject.name} cannot be read; only those of modules, .onnx and .tflite")
@@ -95,9 +106,9 @@ def of_onnx(path: Path, x: Array) -> list[Value]:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     entry = open_file(path).inputs[0]
-    size, names = entry.shape[0] or len(x), [operator.outputs[0] for operator in made]
-    runs = [session.run(names, {entry.name: quantize(x[i : i + size], entry)}) for i in range(0, len(x), size)]
-    stacked = {name: np.concatenate([run[index] for run in runs]) for index, name in enumerate(names)}
+    names = [operator.outputs[0] for operator in made]
+    runs = [(session.run(names, {entry.name: fed}), number) for fed, number in batches(x, entry)]
+    stacked = {name: np.concatenate([run[index][:n] for run, n in runs]) for index, name in enumerate(names)}
     return [_value(graph, o, stacked[o.outputs[0]]) for o in made]
 
 
@@ -127,12 +138,11 @@ def of_tflite(path: Path, x: Array) -> list[Value]:
     places = {name: index for index, name in enumerate(graph.tensors)}
     made = [o for o in graph.operators if o.kind not in PASSING]
     kept: dict[str, list[NDArray[Any]]] = {o.outputs[0]: [] for o in made}
-    for row in x:
-        fed = row[None].transpose(0, 2, 3, 1) if entry.layout == "NHWC" and row.ndim == 3 else row[None]
-        interpreter.set_tensor(details["index"], np.ascontiguousarray(quantize(fed, entry)))
+    for fed, number in batches(x, entry):
+        interpreter.set_tensor(details["index"], fed)
         interpreter.invoke()
         for name, rows in kept.items():
-            rows.append(interpreter.get_tensor(places[name]))
+            rows.append(interpreter.get_tensor(places[name])[:number])
     return [_value(graph, o, np.concatenate(kept[o.outputs[0]])) for o in made]
 
 

@@ -85,7 +85,8 @@ def localize(before: Subject, after: Subject, x: Array, kernels: str = "") -> Lo
     Raises:
         InputError: the values inside one of the two cannot be read.
     """
-    x, quantized = x[:INPUTS], after.quantized and not before.quantized
+    alike = before.quantized and before.path and after.path and before.path.suffix == after.path.suffix
+    x, quantized = x[:INPUTS], after.quantized and not alike
     wanted, found = values_of(before, x), _without_sites(before, after, values_of(after, x))
     said = _judged(wanted, found, quantized, "reference" if after.path else "torch")
     if said.first_bad is None and after.path is not None and kernels in ("xnnpack", "tflm", "builtin"):

@@ -1,6 +1,6 @@
 """Runner: named arrays in, named arrays out, whatever runs the model; and how real values reach it and come back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -107,10 +107,27 @@ def raw_answers(runner: Runner, x: NDArray[np.float32], *, batch: int = AT_ONCE)
         names = ", ".join(spec.name for spec in runner.inputs)
         raise InputError(f"the model takes {len(runner.inputs)} inputs ({names}); only one can be fed here")
     entry = runner.inputs[0]
-    fed = np.ascontiguousarray(quantize(_laid_out(x, entry), entry))
+    parts = [(runner.run({entry.name: fed}), number, len(fed)) for fed, number in batches(x, entry, batch)]
+    return {
+        spec.name: np.concatenate([y[spec.name][:n] if n < all_ else y[spec.name] for y, n, all_ in parts])
+        for spec in runner.outputs
+    }
+
+
+def batches(x: NDArray[np.float32], entry: TensorSpec, batch: int = AT_ONCE) -> Iterator[tuple[NDArray[Any], int]]:
+    """Yield inputs x (n, c, h, w), or (n, ...), as an input takes them, and how many of them count.
+
+    Batches are of the size that the input takes, else of `batch`; the last one is filled up with its last input.
+
+    Raises:
+        InputError: the input takes another shape.
+    """
+    ready = np.ascontiguousarray(quantize(_laid_out(x, entry), entry))
     size = entry.shape[0] or batch
-    parts = [_run(runner, fed[start : start + size], entry.shape[0]) for start in range(0, len(fed), size)]
-    return {spec.name: np.concatenate([part[spec.name] for part in parts]) for spec in runner.outputs}
+    for start in range(0, len(ready), size):
+        part = ready[start : start + size]
+        missing = entry.shape[0] - len(part) if entry.shape[0] else 0
+        yield (np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part), len(part)
 
 
 def _laid_out(x: NDArray[np.float32], entry: TensorSpec) -> NDArray[np.float32]:
@@ -126,14 +143,6 @@ def _laid_out(x: NDArray[np.float32], entry: TensorSpec) -> NDArray[np.float32]:
 def _fits(x: NDArray[Any], entry: TensorSpec) -> bool:
     sizes = zip(entry.shape[1:], x.shape[1:], strict=False)
     return x.ndim == len(entry.shape) and all(wanted in (0, size) for wanted, size in sizes)
-
-
-def _run(runner: Runner, fed: NDArray[Any], fixed: int) -> Arrays:
-    """Run one batch; one that is smaller than the model's fixed batch is filled up with its last input."""
-    missing = max(0, fixed - len(fed))
-    filled = np.concatenate([fed, np.repeat(fed[-1:], missing, axis=0)]) if missing else fed
-    found = runner.run({runner.inputs[0].name: filled})
-    return {name: array[: len(fed)] for name, array in found.items()} if missing else found
 
 
 def answer(runner: Runner, x: NDArray[np.float32]) -> NDArray[np.float32]:

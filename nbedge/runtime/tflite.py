@@ -1,6 +1,7 @@
 """The runners of TFLite files: LiteRT with each of its kernels, and TFLite Micro."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,21 @@ def of_tflite(path: Path, kernels: str = "xnnpack", threads: int = 1) -> Runner:
     Raises:
         InputError: LiteRT cannot load it.
     """
+    interpreter = _loaded(path, kernels, threads)
+    entries, exits = interpreter.get_input_details(), interpreter.get_output_details()
+    named = _outputs(interpreter)
+
+    def run(arrays: Arrays) -> Arrays:
+        for entry in entries:
+            interpreter.set_tensor(entry["index"], arrays[entry["name"]])
+        interpreter.invoke()
+        return {name: interpreter.get_tensor(exits[place]["index"]) for name, place in named.items()}
+
+    outputs = tuple(_spec({**exits[place], "name": name}) for name, place in named.items())
+    return Runner(tuple(map(_spec, entries)), outputs, kernels, run)
+
+
+def _loaded(path: Path, kernels: str, threads: int) -> Any:
     litert = import_litert()
     resolvers = {
         "xnnpack": litert.OpResolverType.AUTO,
@@ -53,15 +69,26 @@ def of_tflite(path: Path, kernels: str = "xnnpack", threads: int = 1) -> Runner:
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise unreadable(path, "LiteRT", error) from error
-    entries, exits = interpreter.get_input_details(), interpreter.get_output_details()
+    return interpreter
 
-    def run(arrays: Arrays) -> Arrays:
-        for entry in entries:
-            interpreter.set_tensor(entry["index"], arrays[entry["name"]])
-        interpreter.invoke()
-        return {exit_["name"]: interpreter.get_tensor(exit_["index"]) for exit_ in exits}
 
-    return Runner(tuple(map(_spec, entries)), tuple(map(_spec, exits)), kernels, run)
+def _outputs(interpreter: Any) -> dict[str, int]:
+    """Return name -> place in the file of each output.
+
+    Converters list several outputs in any order; the signature holds the names, or the order, that the model gave them.
+    """
+    exits = interpreter.get_output_details()
+    if len(exits) > 1 and len(interpreter.get_signature_list()) == 1:
+        places = {details["index"]: place for place, details in enumerate(exits)}
+        signed = interpreter.get_signature_runner().get_output_details()
+        if {details["index"] for details in signed.values()} == places.keys() and len(signed) == len(exits):
+            return {name: places[signed[name]["index"]] for name in sorted(signed, key=_natural)}
+    return {details["name"]: place for place, details in enumerate(exits)}
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return the key by which output_2 comes before output_10."""
+    return [(int(number or 0), word) for word, number in re.findall(r"(\D*)(\d*)", name)]
 
 
 def of_micro(path: Path) -> Runner:
@@ -74,7 +101,8 @@ def of_micro(path: Path) -> Runner:
     with needs("micro"):
         from tflite_micro import runtime
     # TFLite Micro knows no names, and ends the process on some files that LiteRT refuses: LiteRT looks first
-    described = of_tflite(path, "reference")
+    litert = _loaded(path, "reference", threads=1)
+    entries, exits, named = litert.get_input_details(), litert.get_output_details(), _outputs(litert)
     try:
         with quiet():
             interpreter = runtime.Interpreter.from_file(str(path), arena_size=ARENA)
@@ -83,12 +111,13 @@ def of_micro(path: Path) -> Runner:
 
     def run(arrays: Arrays) -> Arrays:
         with quiet():
-            for index, entry in enumerate(described.inputs):
-                interpreter.set_input(arrays[entry.name], index)
+            for index, entry in enumerate(entries):
+                interpreter.set_input(arrays[entry["name"]], index)
             interpreter.invoke()
-        return {spec.name: interpreter.get_output(index) for index, spec in enumerate(described.outputs)}
+        return {name: interpreter.get_output(place) for name, place in named.items()}
 
-    return Runner(described.inputs, described.outputs, "tflm", run)
+    outputs = tuple(_spec({**exits[place], "name": name}) for name, place in named.items())
+    return Runner(tuple(map(_spec, entries)), outputs, "tflm", run)
 
 
 @contextmanager

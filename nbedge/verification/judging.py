@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nbedge.artifact import TensorSpec
 from nbedge.blocks import expanded_blocks
 from nbedge.errors import InputError
 from nbedge.runtime import Arrays, Runner, answers, of_module, raw_answers
@@ -103,7 +104,9 @@ def _answers(
 
 
 def paired(before: Runner, after: Runner) -> Mapping[str, str]:
-    """Return which output of `after` stands for each output of `before`: by name where all agree, else by order.
+    """Return which output of `after` stands for each output of `before`: by name, by size or by order.
+
+    The names tell where all agree, else the sizes if no two outputs are alike.
 
     Raises:
         InputError: they differ in number.
@@ -113,7 +116,18 @@ def paired(before: Runner, after: Runner) -> Mapping[str, str]:
         raise InputError(
             f"the reference has {len(old)} outputs ({', '.join(old)}), the candidate {len(new)} ({', '.join(new)})"
         )
-    return {name: name for name in old} if set(old) == set(new) else dict(zip(old, new, strict=True))
+    if set(old) == set(new):
+        return {name: name for name in old}
+    sizes, found = ({spec.name: _sizes(spec) for spec in runner.outputs} for runner in (before, after))
+    by_size = {size: name for name, size in found.items()}
+    if len(by_size) == len(found) and by_size.keys() == set(sizes.values()):
+        return {name: by_size[size] for name, size in sizes.items()}
+    return dict(zip(old, new, strict=True))
+
+
+def _sizes(spec: TensorSpec) -> tuple[int, ...]:
+    """Return the sizes of one output, wherever the channels are."""
+    return tuple(sorted(size for size in spec.shape[1:] if size != 1))
 
 
 def _like(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> NDArray[np.float32]:
