@@ -10,7 +10,21 @@ from nbedge import samples
 from nbedge.artifact import TensorSpec
 from nbedge.errors import InputError
 from nbedge.preprocessing import Preprocessing
-from nbedge.runtime import Arrays, Runner, answer, answer_pictures, dequantize, of_module, open_file, quantize
+from nbedge.runtime import (
+    Arrays,
+    Runner,
+    answer,
+    answer_pictures,
+    answers,
+    batches,
+    dequantize,
+    layout,
+    of_module,
+    open_file,
+    quantize,
+    record,
+)
+from nbedge.verification import families
 
 INT8 = TensorSpec("x", (1, 4), "int8", "NC", 0.05, -3)
 UINT8 = TensorSpec("x", (1, 4), "uint8", "NC", 0.1, 128)
@@ -154,3 +168,119 @@ def test_a_tflite_file_that_is_damaged_is_named(tmp_path: Path, content: bytes) 
     (tmp_path / "a.tflite").write_bytes(content)
     with pytest.raises(InputError, match=r"LiteRT cannot load .*a\.tflite: .+; export the file again"):
         open_file(tmp_path / "a.tflite")
+
+
+def test_an_integer_without_a_scale_stands_for_itself() -> None:
+    spec = TensorSpec("x", (1, 4), "uint8", "NC")
+    x = np.array([-3.2, 0.4, 128, 300], np.float32)
+    assert quantize(x, spec).tolist() == [0, 0, 128, 255]
+    assert dequantize(quantize(x, spec), spec).tolist() == [0.0, 0.0, 128.0, 255.0]
+
+
+@pytest.mark.parametrize("shape", [(2, 12, 5, 6), (2, 12, 9)])
+def test_channels_that_fit_at_the_end_only_are_fed_there(shape: tuple[int, ...]) -> None:
+    entry = TensorSpec("x", (0, *shape[2:], 12), "float32", layout((0, *shape[2:], 12), "NCHW"))
+    runner = Runner((entry,), (TensorSpec("y", entry.shape, "float32", "ANY"),), "test", lambda a: {"y": a["x"]})
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    assert np.array_equal(answers(runner, x)["y"], np.moveaxis(x, 1, -1))
+
+
+@pytest.mark.parametrize(("inputs", "runs"), [(1, 1), (4, 1), (6, 2), (8, 2)])
+def test_a_fixed_batch_is_filled_up_and_what_fills_it_does_not_count(inputs: int, runs: int) -> None:
+    entry = TensorSpec("x", (4, 2), "float32", "NC")
+    x = np.arange(2 * inputs, dtype=np.float32).reshape(inputs, 2)
+    fed = list(batches(x, entry))
+    assert [part.shape for part, _ in fed] == [(4, 2)] * runs
+    assert sum(number for _, number in fed) == inputs
+    runner = Runner((entry,), (TensorSpec("y", (4, 2), "float32", "NC"),), "test", lambda a: {"y": 2 * a["x"]})
+    assert np.array_equal(answer(runner, x), 2 * x)
+
+
+class Two(nn.Module):
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"sum": x.sum(1), "mean": x.mean((2, 3))}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch of itself
+@pytest.mark.parametrize("batch", [2, 0])
+def test_a_program_has_the_batch_and_the_names_of_its_module(tmp_path: Path, batch: int) -> None:
+    sizes = None if batch else ({0: torch.export.Dim("n", min=1, max=64)},)
+    program = torch.export.export(Two(), (torch.zeros(2, 3, 4, 5),), dynamic_shapes=sizes)
+    torch.export.save(program, tmp_path / "two.pt2")
+    runner = open_file(tmp_path / "two.pt2")
+    assert (runner.kernels, runner.inputs[0].shape) == ("torch", (batch, 3, 4, 5))
+    x = np.random.default_rng(0).normal(size=(5, 3, 4, 5)).astype(np.float32)
+    found = answers(runner, x)
+    assert np.allclose(found["sum"], x.sum(1), atol=1e-5)
+    assert np.allclose(found["mean"], x.mean((2, 3)), atol=1e-5)
+
+
+def test_what_is_no_program_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.pt2").write_bytes(b"PK\x05\x06" + bytes(18))
+    with pytest.raises(InputError, match=r"torch\.export cannot load .*a\.pt2"):
+        open_file(tmp_path / "a.pt2")
+
+
+def test_a_recording_answers_to_its_own_inputs_in_any_order_and_to_no_others(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+    runner = open_file(record(tmp_path / "a.npz", x, {"y": 2 * x}))
+    assert np.array_equal(answer(runner, x[::-1].copy()), 2 * x[::-1])
+    with pytest.raises(InputError, match="holds no answer to these inputs"):
+        answer(runner, x + 1)
+
+
+@pytest.mark.parametrize("shape", [(3, 9, 9), (1, 49, 10), (640,), (10, 49)])
+def test_the_extremes_hold_zeros_the_largest_single_hot_elements_and_a_border(shape: tuple[int, ...]) -> None:
+    real = np.random.default_rng(0).normal(size=(20, *shape)).astype(np.float32)
+    given = families(shape, None, real)
+    extreme, (dark, bright) = given["extreme"], (real.min(), real.max())
+    places = shape[1:] or shape
+    flat = extreme.reshape(len(extreme), -1, int(np.prod(places)))[:, 0]
+    assert (extreme == 0).reshape(len(extreme), -1).all(1).any()
+    assert (extreme == dark).reshape(len(extreme), -1).all(1).any()
+    assert (extreme == bright).reshape(len(extreme), -1).all(1).any()
+    hot = [int((row == bright).argmax()) for row in flat if (row == bright).sum() == 1 and (row == dark).sum() > 1]
+    assert len(set(hot)) >= 3  # the middle and the corners
+    border = np.ones(places, bool)
+    border[tuple(slice(1, -1) for _ in places)] = False
+    assert any(np.array_equal(row.reshape(places) == bright, border) for row in flat)
+    assert set(given) == {"real", "noise", "extreme"}
+
+
+EXPORTS = Path(__file__).parent.parent / "sample_models" / "fashion_mnist" / "exports"
+
+
+def noise(number: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.random.default_rng(0).normal(size=(number, 1, 28, 28)).astype(np.float32)
+
+
+@pytest.mark.parametrize("scheme", ["int8", "fp32"])
+def test_tflite_micro_answers_like_the_reference_kernels(scheme: str) -> None:
+    pytest.importorskip("tflite_micro", reason="tflite-micro is not installed")
+    micro, litert = (open_file(EXPORTS / f"fashion_mnist.{scheme}.tflite", name) for name in ("tflm", "reference"))
+    assert micro.kernels == "tflm"
+    assert (micro.inputs, micro.outputs) == (litert.inputs, litert.outputs)
+    step = litert.outputs[0].scale or 1e-4
+    assert np.abs(answer(micro, noise(12)) - answer(litert, noise(12))).max() <= 4.001 * step
+
+
+def test_tflite_micro_keeps_nothing_from_one_input_to_the_next() -> None:
+    pytest.importorskip("tflite_micro", reason="tflite-micro is not installed")
+    runner = open_file(EXPORTS / "fashion_mnist.int8.tflite", "tflm")
+    first = answer(runner, noise(3))
+    assert np.array_equal(answer(runner, noise(3)[::-1].copy()), first[::-1])
+
+
+@pytest.mark.parametrize("share", [0, 0.02, 0.5])
+def test_a_file_cut_short_does_not_reach_tflite_micro(tmp_path: Path, share: float) -> None:
+    pytest.importorskip("tflite_micro", reason="tflite-micro is not installed")
+    content = (EXPORTS / "fashion_mnist.int8.tflite").read_bytes()
+    (tmp_path / "a.tflite").write_bytes(content[: int(share * len(content))])
+    with pytest.raises(InputError, match=r"LiteRT cannot load .*a\.tflite"):
+        open_file(tmp_path / "a.tflite", "tflm")
+
+
+@pytest.mark.parametrize(("name", "kernels"), [("fp32.onnx", "tflm"), ("int8.tflite", "torch")])
+def test_kernels_that_do_not_run_a_file_are_refused(name: str, kernels: str) -> None:
+    with pytest.raises(InputError, match=f"does not run in the kernels '{kernels}'; choose from"):
+        open_file(EXPORTS / f"fashion_mnist.{name}", kernels)

@@ -14,6 +14,7 @@ from nbedge.slopes import set_slope_
 from nbedge.testing import assert_equivalent
 
 SAMPLE = Path(__file__).parent.parent / "sample_models" / "fashion_mnist"
+REAL = nbedge.Preprocessing((1, 28, 28), (0.286,), (0.353,))(np.load(SAMPLE / "data.npz")["test_images"][:50])
 X = torch.from_numpy(np.random.default_rng(0).normal(size=(8, 1, 28, 28)).astype(np.float32))
 
 
@@ -81,3 +82,22 @@ def test_other_peoples_merges_are_judged() -> None:
 def test_nothing_to_compare_is_no_pass() -> None:
     with pytest.raises(InputError, match="no inputs"):
         assert_equivalent(Branches(), Branches(), X[:0])
+
+
+def test_an_integer_file_is_told_by_what_it_says(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    lite, onnx = (SAMPLE / "exports" / f"fashion_mnist.int8.{suffix}" for suffix in ("tflite", "onnx"))
+    bare = tmp_path / "bare.tflite"  # without its sidecar
+    bare.write_bytes(lite.read_bytes())
+    for reference, candidate in ((SAMPLE / "contracted.safetensors", lite), (lite, onnx), (onnx, bare)):
+        judged = assert_equivalent(reference, candidate, REAL)
+        assert "SQNR, real" in {check.name for check in judged.checks}
+    assert "float error, real" in {check.name for check in assert_equivalent(lite, bare, REAL).checks}
+
+
+def test_a_model_reference_is_built() -> None:
+    networks = Path(__file__).with_name("networks.py")
+    x = np.random.default_rng(0).normal(size=(8, 3, 8, 8)).astype(np.float32)
+    assert_equivalent(f"{networks}:branches", f"{networks}:merged", x)
+    with pytest.raises(AssertionError, match="float error, real"):
+        assert_equivalent(f"{networks}:branches", f"{networks}:spoiled", x)
