@@ -9,9 +9,10 @@ VENV_TIMM := .venv-timm
 INSTALLED_TIMM := $(VENV_TIMM)/.installed
 TORCH := $(shell grep '^torch==' constraints.txt)
 DEMO := runs/demo
+SAMPLES := sample_models
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-timm demo test check fix wheel clean
+.PHONY: help setup setup-timm demo test check verify fix wheel clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -50,6 +51,12 @@ check: setup  ## format, lint, types, order of imports
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+verify: setup  ## prove the merges of the sample models, as users prove theirs
+	$(BIN)/nbedge verify $(SAMPLES)/fashion_mnist/linearized.safetensors $(SAMPLES)/fashion_mnist/contracted.safetensors \
+		--data npz:$(SAMPLES)/fashion_mnist/data.npz
+	$(BIN)/nbedge verify $(SAMPLES)/blood_cells/linearized.safetensors $(SAMPLES)/blood_cells/contracted.safetensors \
+		--data folder:$(SAMPLES)/blood_cells/data
 
 fix: setup  ## format, and repair what the linter can
 	$(BIN)/ruff format

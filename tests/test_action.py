@@ -58,7 +58,9 @@ class Runner:
             "RUNNER_TEMP": str(self.folder), "PATH": f"{self.bin}:{os.environ['PATH']}", "OMP_WAIT_POLICY": "PASSIVE",
         }  # fmt: skip
         script = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
-        done = subprocess.run(script, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        # the checkout is there to be installed; what is installed must do without it
+        place = ROOT if name.startswith("Install") else self.folder
+        done = subprocess.run(script, cwd=place, env=environment, capture_output=True, text=True, check=False)
         lines = dict(line.split("=", 1) for line in files["GITHUB_OUTPUT"].read_text().splitlines())
         return Job(done.returncode, lines, files["GITHUB_STEP_SUMMARY"].read_text(), done.stdout + done.stderr)
 
@@ -77,7 +79,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
 @pytest.mark.group("action")
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_the_shipped_pair_passes(runner: Runner, sample: str) -> None:
-    folder = f"sample_models/{sample}"
+    folder = ROOT / "sample_models" / sample
     job = runner.step("Verify", {
         "reference": f"{folder}/linearized.safetensors", "candidate": f"{folder}/contracted.safetensors",
         "data": DATA[sample].format(folder),
@@ -107,7 +109,19 @@ def test_what_cannot_be_compared_fails_the_job(runner: Runner) -> None:
     job = runner.step("Verify", {"reference": "nowhere.safetensors", "candidate": "$(touch sprung) nothing"})
     assert (job.status, job.outputs["verdict"]) == (2, "ERROR")
     assert "nowhere.safetensors does not exist" in job.log
-    assert not (ROOT / "sprung").exists()
+    assert not list(runner.folder.rglob("sprung"))
+
+
+@pytest.mark.group("action")
+def test_lines_and_spaces_separate_candidates_and_options(runner: Runner) -> None:
+    tiny = ROOT / "sample_models" / "fashion_mnist" / "contracted.safetensors"
+    given = {"reference": str(tiny), "candidate": f"{tiny}\n{tiny} {tiny}\n", "arguments": "--float-error 1e-5\n-v"}
+    job = runner.step("Verify", given)
+    assert (job.status, job.outputs["verdict"]) == (0, "PASS"), job.log
+    found = json.loads((Path(job.outputs["results"]) / "verify.json").read_text())
+    assert [check["limit"] for edge in found["edges"] for check in edge["checks"] if "noise" in check["name"]] == [
+        1e-5
+    ] * 3
 
 
 def test_the_example_of_the_guide_fits_the_action() -> None:
