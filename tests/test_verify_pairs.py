@@ -234,6 +234,15 @@ def test_labels_of_ones_own_judge_the_accuracy_of_an_integer_file(tmp_path: Path
     assert found["accuracy loss"]["detail"].startswith("100.00 % -> ")
 
 
+@pytest.mark.parametrize("name", ["dynamic.tflite", "dynamic.onnx", "float-io.tflite"])
+def test_a_file_that_claims_nothing_is_judged_by_what_its_weights_are(here: Path, tmp_path: Path, name: str) -> None:
+    x = np.random.default_rng(1).normal(size=(50, 640)).astype(np.float32)
+    pair = (here / "flat.pt2", here / f"flat-{name}")
+    edges = judged(*pair, "--data", prepared(tmp_path / "x.npz", inputs=x))
+    assert all("SQNR, real" in names(edge) for edge in edges if edge["kernels"] != "lint")
+    assert "real inputs" in names(judged(*pair, status=1)[-1])  # NOT CHECKED without them
+
+
 X = np.zeros((5, 640), np.float32)
 
 

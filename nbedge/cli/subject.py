@@ -209,8 +209,16 @@ def _exported(path: Path, options: ModelOptions) -> Subject:
             about.derived_from, about.calibration,
         )  # fmt: skip
     shape = _filled(picture_shape(runner.inputs[0]), options.shape)
-    scheme = "int8" if runner.inputs[0].scale else "fp32"
+    scheme = "int8" if runner.inputs[0].scale else _unclaimed(path)
     return Subject(path.name, runner, _preprocessing(options, shape), (), scheme, shape, path)
+
+
+def _unclaimed(path: Path) -> str:
+    """Return the scheme of a file that claims none and takes floats: that of its weights."""
+    from nbedge.graph import READABLE, read, weights_type
+
+    kind = weights_type(read(path)) if path.suffix in READABLE else "fp32"
+    return "dynamic" if kind == "int8" else kind  # which of its activations are integers is not promised
 
 
 def _filled(shape: tuple[int, ...], said: tuple[int, ...] | None) -> tuple[int, ...]:

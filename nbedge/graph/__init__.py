@@ -8,10 +8,13 @@ from nbedge.graph.macs import macs
 from nbedge.graph.onnx import cut_onnx, load_onnx, read_onnx
 from nbedge.graph.records import Graph, Operator, Tensor
 from nbedge.graph.tflite import cut_tflite, read_tflite
+from nbedge.graph.weights import weights_type
 
-__all__ = ["Graph", "Operator", "Tensor", "cut", "load_onnx", "macs", "read"]
+__all__ = ["READABLE", "Graph", "Operator", "Tensor", "cut", "load_onnx", "macs", "read", "weights_type"]
 
 _READERS = {".onnx": read_onnx, ".tflite": read_tflite}
+#: suffixes of the files that are read
+READABLE = tuple(_READERS)
 _CUTTERS = {".onnx": cut_onnx, ".tflite": cut_tflite}
 
 
