@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nbedge.errors import InputError
-from nbedge.graph.macs import macs
+from nbedge.graph.macs import macs, weight_index
 from nbedge.graph.onnx import cut_onnx, load_onnx, read_onnx
 from nbedge.graph.records import Graph, Operator, Tensor
 from nbedge.graph.tflite import cut_tflite, read_tflite
 
-__all__ = ["Graph", "Operator", "Tensor", "cut", "load_onnx", "macs", "read"]
+__all__ = ["Graph", "Operator", "Tensor", "cut", "load_onnx", "macs", "read", "weight_index"]
 
 _READERS = {".onnx": read_onnx, ".tflite": read_tflite}
 _CUTTERS = {".onnx": cut_onnx, ".tflite": cut_tflite}
