@@ -97,8 +97,9 @@ def of_onnx(path: Path, x: Array) -> list[Value]:
     entry = open_file(path).inputs[0]
     size, names = entry.shape[0] or len(x), [operator.outputs[0] for operator in made]
     runs = [session.run(names, {entry.name: quantize(x[i : i + size], entry)}) for i in range(0, len(x), size)]
-    stacked = {name: np.concatenate([run[index] for run in runs]) for index, name in enumerate(names)}
-    return [_value(graph, o, stacked[o.outputs[0]]) for o in made]
+    # as of modules: what has no dimension beside the inputs', such as a shape or one number, is no value of an input
+    kept = [(index, operator) for index, operator in enumerate(made) if runs[0][index].ndim >= 2]
+    return [_value(graph, operator, np.concatenate([run[index] for run in runs])) for index, operator in kept]
 
 
 def _is_activation(graph: Graph, operator: Operator) -> bool:
