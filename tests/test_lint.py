@@ -198,6 +198,25 @@ def test_a_file_of_another_format_does_not_suit_the_target() -> None:
     assert failed(lint(EXPORTS / "fashion_mnist.fp32.onnx", "fp32", target="tflm")) == {"format"}
 
 
+def test_the_form_with_integer_operators_is_read(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        rows = iter([{"input": np.random.default_rng(0).normal(size=(1, 1, 28, 28)).astype(np.float32)}])
+
+        def get_next(self) -> Any:
+            return next(self.rows, None)
+
+    path, source = tmp_path / "q.onnx", EXPORTS / "fashion_mnist.fp32.onnx"
+    quantize_static(
+        source, path, Reader(), quant_format=QuantFormat.QOperator, per_channel=True,
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+    )  # fmt: skip
+    assert onnxruntime.InferenceSession(path).get_inputs()[0].name == "input"
+    assert failed(lint(path, "int8-float-io", reference=source)) <= {"weights as requantized"}
+
+
 def test_an_unknown_target_is_refused() -> None:
     with pytest.raises(InputError, match="unknown target 'esp32'; choose from tflm"):
         lint(INT8, "int8", target="esp32")

@@ -186,11 +186,21 @@ def test_a_model_that_does_not_fit_the_data_is_refused_before_anything_is_traine
 
 
 @pytest.mark.group("path")
+def test_a_run_is_not_resumed_with_the_recipe_of_another(finished: Path, tmp_path: Path) -> None:
+    other = tmp_path / "recipe.toml"
+    other.write_text(RECIPE.replace('name = "small"', 'name = "renamed"'))
+    before = digests(finished)
+    with pytest.raises(InputError, match="holds the run of 'small', the recipe is 'renamed'"):
+        run_recipe(read(other), finished, resume=True)
+    assert digests(finished) == before
+
+
+@pytest.mark.group("path")
 def test_another_recipe_leaves_nothing_of_the_old_one(recipe: Path, finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     other = tmp_path / "recipe.toml"
-    other.write_text(RECIPE.replace('name = "small"', 'name = "renamed"').replace("plt_epochs = 2", "plt_epochs = 1"))
+    other.write_text(RECIPE.replace("plt_epochs = 2", "plt_epochs = 1"))
     run_recipe(read(other), folder, resume=True, until="plan")
     assert set(manifest.read(folder).stages) == {"plan"}
     left = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"}

@@ -19,14 +19,15 @@ def macs(graph: Graph, operator: Operator) -> int:
     """
     if operator.kind not in KINDS:
         return 0
-    weight = graph.tensors.get(operator.inputs[_weight_index(operator)])
+    weight = graph.tensors.get(operator.inputs[weight_index(operator)])
     output = graph.tensors.get(operator.outputs[0])
     if weight is None or output is None or not weight.shape:
         return 0
     return output.size * _products(operator, weight.shape)
 
 
-def _weight_index(operator: Operator) -> int:
+def weight_index(operator: Operator) -> int:
+    """Return which input of an operator that accumulates products is its weight."""
     return 3 if operator.kind in ("QLinearConv", "QLinearMatMul", "QGemm", "NhwcQLinearConv") else 1
 
 

@@ -108,8 +108,9 @@ def of_onnx(path: Path, x: Array) -> list[Value]:
     entry = open_file(path).inputs[0]
     names = [operator.outputs[0] for operator in made]
     runs = [(session.run(names, {entry.name: fed}), number) for fed, number in batches(x, entry)]
-    stacked = {name: np.concatenate([run[index][:n] for run, n in runs]) for index, name in enumerate(names)}
-    return [_value(graph, o, stacked[o.outputs[0]]) for o in made]
+    # as of modules: what has no dimension beside the inputs', such as a shape or one number, is no value of an input
+    kept = [(index, operator) for index, operator in enumerate(made) if runs[0][0][index].ndim >= 2]
+    return [_value(graph, operator, np.concatenate([run[index][:n] for run, n in runs])) for index, operator in kept]
 
 
 def _is_activation(graph: Graph, operator: Operator) -> bool:
@@ -142,7 +143,7 @@ def of_tflite(path: Path, x: Array) -> list[Value]:
         interpreter.set_tensor(details["index"], fed)
         interpreter.invoke()
         for name, rows in kept.items():
-            rows.append(interpreter.get_tensor(places[name])[:number])
+            rows.append(np.atleast_1d(interpreter.get_tensor(places[name]))[:number])
     return [_value(graph, o, np.concatenate(kept[o.outputs[0]])) for o in made]
 
 

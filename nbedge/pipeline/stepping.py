@@ -110,6 +110,8 @@ def _record(folder: Path, name: str, resume: bool, overwrite: bool) -> Manifest:
     if filled and not (resume or overwrite):
         raise InputError(f"{folder} is not empty; pass --resume to go on there, --overwrite to start anew")
     found = manifest.read(folder) if filled else Manifest(folder, name)
+    if resume and found.name != name:
+        raise InputError(f"{folder} holds the run of {found.name!r}, the recipe is {name!r}; choose another folder")
     return found if resume else Manifest(folder, name)
 
 

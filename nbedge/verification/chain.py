@@ -13,7 +13,7 @@ from nbedge.errors import InputError, MissingDependencyError
 from nbedge.runtime import Runner, open_file, raw_answers
 from nbedge.subject import Subject
 from nbedge.verification.agreement import REAL, Limits
-from nbedge.verification.equivalence import SCHEMA_VERSION, Check, Equivalence, Verdict, at_most, not_checked
+from nbedge.verification.equivalence import SCHEMA_VERSION, Check, Equivalence, Verdict, at_most, not_checked, together
 from nbedge.verification.families import Families
 from nbedge.verification.judging import verify
 
@@ -38,10 +38,7 @@ class Chain:
     @property
     def verdict(self) -> Verdict:
         """FAIL if an edge failed or there is none, else NOT CHECKED if one was not checked, else PASS."""
-        verdicts = {edge.verdict for edge in self.edges}
-        if Verdict.FAIL in verdicts or not verdicts:
-            return Verdict.FAIL
-        return Verdict.NOT_CHECKED if Verdict.NOT_CHECKED in verdicts else Verdict.PASS
+        return together(edge.verdict for edge in self.edges)
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.PASS

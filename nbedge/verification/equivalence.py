@@ -1,6 +1,7 @@
 """Equivalence: the verdict on a pair (reference, candidate), with the checks behind it."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +18,14 @@ class Verdict(StrEnum):
     PASS = "PASS"  # noqa: S105: a verdict
     FAIL = "FAIL"
     NOT_CHECKED = "NOT CHECKED"
+
+
+def together(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return FAIL if one is or there is none, else NOT CHECKED if one is, else PASS."""
+    found = set(verdicts)
+    if Verdict.FAIL in found or not found:
+        return Verdict.FAIL
+    return Verdict.NOT_CHECKED if Verdict.NOT_CHECKED in found else Verdict.PASS
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +97,7 @@ class Equivalence:
     @property
     def verdict(self) -> Verdict:
         """FAIL if a check failed or none was made, else NOT CHECKED if one could not be made, else PASS."""
-        verdicts = {check.verdict for check in self.checks}
-        if Verdict.FAIL in verdicts or not verdicts:
-            return Verdict.FAIL
-        return Verdict.NOT_CHECKED if Verdict.NOT_CHECKED in verdicts else Verdict.PASS
+        return together(check.verdict for check in self.checks)
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.PASS

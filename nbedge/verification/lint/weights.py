@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nbedge.graph import Graph, Operator, Tensor, macs
+from nbedge.graph import Graph, Operator, Tensor, macs, weight_index
 from nbedge.verification.equivalence import Check, at_most, not_checked, reported
 
 #: steps of the integer grid between a quantized weight and the float one: half a step by rounding (at most 0.500003 in
@@ -44,7 +44,7 @@ def weights(graph: Graph) -> list[Weight]:
     """Return the weights of a graph, in the order in which they are used."""
     found = []
     for operator in graph.operators:
-        tensor = _constant(graph, operator.inputs[1]) if macs(graph, operator) and len(operator.inputs) > 1 else None
+        tensor = _constant(graph, operator.inputs[weight_index(operator)]) if macs(graph, operator) else None
         if tensor is not None and tensor.data is not None:
             real, stored = (_channels_first(values, operator) for values in (tensor.real(), tensor.data.astype(float)))
             found.append(Weight(operator, tensor, real, stored, tensor.scales.astype(np.float64)))
