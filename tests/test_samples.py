@@ -18,7 +18,7 @@ from nbedge.proposal import propose
 from nbedge.reference import ModelReference
 from nbedge.runtime import answer_pictures, open_file
 from nbedge.tracing import cost
-from nbedge.verification import integer_checks, verify
+from nbedge.verification import lint, verify
 from nbedge.verification.equivalence import Verdict
 
 ROOT = Path(__file__).parents[1] / "sample_models"
@@ -64,7 +64,7 @@ def test_every_exported_file_is_the_one_described_and_computes_with_the_types_of
     for path in paths:
         about = artifact.read(path)
         assert f".{about.scheme}." in path.name
-        assert all(check.verdict is Verdict.PASS for check in integer_checks(path, about.scheme))
+        assert all(check.verdict is Verdict.PASS for check in lint(path, about.scheme))
     verdicts = [json.loads(path.read_text())["verdict"] for path in (ROOT / name / "verification").iterdir()]
     assert len(verdicts) == 10
     assert set(verdicts) == {"PASS"}

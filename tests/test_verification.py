@@ -21,10 +21,11 @@ from nbedge.preprocessing import Preprocessing
 from nbedge.proposal import propose
 from nbedge.runtime import of_module
 from nbedge.slopes import SlopedActivation, set_slope_
-from nbedge.verification import Check, Equivalence, Limits, Verdict, agreement, integer_checks, probing, verify
+from nbedge.verification import Check, Equivalence, Limits, Verdict, agreement, probing, verify
 from nbedge.verification.agreement import relative_error, sqnr_db
 from nbedge.verification.equivalence import at_least, at_most, not_checked, reported
 from nbedge.verification.families import families
+from nbedge.verification.lint import kernel_checks
 
 pytestmark = pytest.mark.group("algebra")
 
@@ -661,11 +662,7 @@ def test_a_float_file_is_no_int8(tmp_path: Path) -> None:
     graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [weight])
     path = tmp_path / "float.onnx"
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
-    checks = {check.name: check for check in integer_checks(path, "int8")}
+    checks = {check.name: check for check in kernel_checks(path, "int8")}
     assert {name: check.verdict for name, check in checks.items()} == dict.fromkeys(checks, Verdict.FAIL)
     assert checks["float multiply-accumulates"].value == 1
-    assert [check.verdict for check in integer_checks(path, "fp32")] == [Verdict.PASS]
-
-
-def test_the_types_of_an_unknown_format_are_not_checked(tmp_path: Path) -> None:
-    assert [check.verdict for check in integer_checks(tmp_path / "a.pte", "int8")] == [Verdict.NOT_CHECKED]
+    assert [check.verdict for check in kernel_checks(path, "fp32")] == [Verdict.PASS]

@@ -53,22 +53,24 @@ class Failure:
 
     def write(self, folder: Path, overwrite: bool) -> Path:
         """Write the bundle that repeats the failure, and return its folder."""
-        from nbedge.localization import inputs_of, write_bundle
+        from nbedge.localization import write_bundle
+        from nbedge.verification.families import foremost
 
-        x = inputs_of(self.given)
+        x = foremost(self.given)
         return write_bundle(folder, self.edge, self.said, self.before, self.after, x, overwrite=overwrite)
 
 
 def first_failure(judged: Iterable[Judged]) -> Failure | None:
     """Return the first edge that failed, located; None if there is none, or none can be looked into."""
-    from nbedge.localization import inputs_of, localize
+    from nbedge.localization import localize
     from nbedge.verification import Verdict
+    from nbedge.verification.families import foremost
 
     for each in judged:
         if each.edge.verdict is not Verdict.FAIL or not (each.before and each.after and each.given):
             continue
         try:
-            said = localize(each.before, each.after, inputs_of(each.given), each.edge.kernels)
+            said = localize(each.before, each.after, foremost(each.given), each.edge.kernels)
         except InputError:  # what is inside of one of the two cannot be read
             continue
         return Failure(each.edge, each.before, each.after, each.given, said)

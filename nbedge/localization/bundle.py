@@ -13,7 +13,6 @@ from nbedge.localization.walk import DROP, INPUTS, Layer, Localization
 from nbedge.runtime import Runner, answers, of_module, record
 from nbedge.subject import Subject
 from nbedge.verification import Equivalence
-from nbedge.verification.agreement import REAL
 from nbedge.verification.declared import LINT
 
 README = """\
@@ -113,8 +112,3 @@ def _command(part: Path, edge: Equivalence, first: Layer | None) -> list[str]:
     if first is not None and first.lost_db > DROP:  # what it should have had, had it lost no more than it may
         words += ["--sqnr", f"{first.sqnr_db + first.lost_db - DROP:.1f}"]
     return words
-
-
-def inputs_of(given: dict[str, Array]) -> Array:
-    """Return the inputs that a failure is looked at with: the real ones if there are any."""
-    return given.get(REAL, next(iter(given.values())))

@@ -1,7 +1,7 @@
 """Runner: named arrays in, named arrays out, whatever runs the model; and how real values reach it and come back."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -155,13 +155,3 @@ def answer_pictures(runner: Runner, images: Images, preprocessing: Preprocessing
     """Run pictures (n, h, w, c) through `runner` and return logits (n, classes)."""
     parts = [answer(runner, preprocessing(images[i : i + AT_ONCE])) for i in range(0, len(images), AT_ONCE)]
     return np.concatenate(parts)
-
-
-def renamed(runner: Runner, names: Mapping[str, str]) -> Runner:
-    """Return `runner` with its outputs called by other names: old -> new."""
-    outputs = tuple(replace(spec, name=names.get(spec.name, spec.name)) for spec in runner.outputs)
-
-    def run(arrays: Arrays) -> Arrays:
-        return {names.get(name, name): array for name, array in runner.run(arrays).items()}
-
-    return Runner(runner.inputs, outputs, runner.kernels, run)

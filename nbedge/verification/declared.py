@@ -3,12 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from nbedge.graph import READABLE
 from nbedge.subject import Subject
 from nbedge.verification.equivalence import Check, Equivalence, at_most
 from nbedge.verification.lint import lint
 
-#: suffixes of the files whose bytes are read
-READABLE = (".onnx", ".tflite")
 #: what stands for the kernels of an edge on which nothing was run
 LINT = "lint"
 

@@ -43,6 +43,11 @@ def families(
     return {**found, "noise": noise, "extreme": _extremes(shape, dark, bright)}
 
 
+def foremost(given: Families) -> Array:
+    """Return the inputs that stand for all: the real ones if there are any."""
+    return given.get(REAL, next(iter(given.values())))
+
+
 def _range(shape: tuple[int, ...], preprocessing: Preprocessing | None, real: Array | None) -> tuple[Array, Array]:
     """Return the darkest and the brightest input, each of `shape`."""
     if preprocessing is not None:

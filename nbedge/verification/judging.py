@@ -14,7 +14,7 @@ from nbedge.errors import InputError
 from nbedge.runtime import Arrays, Runner, answers, of_module, raw_answers
 from nbedge.verification.agreement import REAL, Limits, agreement, relative_error
 from nbedge.verification.equivalence import Check, Equivalence, at_most, not_checked, reported
-from nbedge.verification.families import Families
+from nbedge.verification.families import Families, foremost
 from nbedge.verification.merge import full_precision, verify_merge
 
 #: inputs that the batches of other sizes and the second run are compared on
@@ -52,7 +52,7 @@ def verify(
         raise InputError("there are no inputs to compare on; give at least one of each family")
     if labels is not None and len(labels) != len(given.get(REAL, ())):
         raise InputError(f"there are {len(labels)} labels for {len(given.get(REAL, ()))} real pictures; give one each")
-    first = given.get(REAL, next(iter(given.values())))
+    first = foremost(given)
     with _fitting(first.shape):
         if isinstance(reference, nn.Module) and isinstance(candidate, nn.Module) and _is_merge(reference, candidate):
             return verify_merge(reference, candidate, torch.from_numpy(first))
@@ -100,7 +100,7 @@ def _answers(
             quantized=quantized, limits=limits, labels=labels if len(pairs) == 1 else None,
             output=old if len(pairs) > 1 else "",
         )  # fmt: skip
-    yield from repeated(after, given.get(REAL, next(iter(given.values())))[:REPEATED], limits)
+    yield from repeated(after, foremost(given)[:REPEATED], limits)
 
 
 def paired(before: Runner, after: Runner) -> Mapping[str, str]:

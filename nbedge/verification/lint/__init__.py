@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nbedge.graph import Graph, read
+from nbedge.graph import READABLE, Graph, read
 from nbedge.verification.equivalence import Check
 from nbedge.verification.lint.calibration import calibration_checks, saturation, statistics
-from nbedge.verification.lint.kernels import integer_checks
+from nbedge.verification.lint.kernels import kernel_checks
 from nbedge.verification.lint.scales import scale_checks
 from nbedge.verification.lint.storage import storage_checks
 from nbedge.verification.lint.targets import TARGETS, target_checks
 from nbedge.verification.lint.types import type_checks
 from nbedge.verification.lint.weights import channel_checks, requantized
 
-__all__ = ["TARGETS", "calibration_checks", "integer_checks", "lint", "statistics"]
+__all__ = ["TARGETS", "calibration_checks", "kernel_checks", "lint", "statistics"]
 
 
 def lint(
@@ -43,14 +43,13 @@ def lint(
         InputError: the file is damaged, or the target unknown.
     """
     graph = read(path)
-    checks = type_checks(graph, scheme) if graph.format == "tflite" else integer_checks(path, scheme)
-    checks = (
-        [*checks, *scale_checks(graph), *channel_checks(graph)]
-        if graph.format == "tflite"
-        else [*checks, *channel_checks(graph)]
-    )
+    if graph.format == "tflite":
+        checks = [*type_checks(graph, scheme), *scale_checks(graph)]
+    else:
+        checks = kernel_checks(path, scheme)
+    checks += channel_checks(graph)
     checks += storage_checks(graph, scheme, target) + target_checks(graph, target)
-    if reference is not None and reference.suffix in (".onnx", ".tflite"):
+    if reference is not None and reference.suffix in READABLE:
         checks += requantized(graph, read(reference))
     if scheme.startswith("int8"):
         checks += _inputs(graph, calibration, evaluated)
