@@ -89,6 +89,19 @@ class Checkpoint:
         )
 
 
+def refuse_target(path: Path, overwrite: bool) -> None:
+    """Refuse a path that no checkpoint can be written to, before the work is done.
+
+    Raises:
+        InputError: something is there already, it cannot be written, or the name says that it is another kind of file.
+    """
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path} is to be a checkpoint; call it NAME.safetensors")
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; choose another name")
+    files.refuse_existing(path, overwrite)
+
+
 def save_checkpoint(path: Path, model: nn.Module, about: Checkpoint) -> None:
     """Write the weights of `model` and `about` to `path`, whole or not at all; equal content gives equal bytes."""
     about = Checkpoint(about.stage, about.model, about.preprocessing, about.classes, about.plan, about.seed, versions())

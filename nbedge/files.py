@@ -15,6 +15,8 @@ from nbedge.errors import InputError
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` when the block ends without an error."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; choose the name of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     # the suffix is kept: some writers look at it
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
@@ -24,6 +26,10 @@ def appearing(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.replace(path)
+    except OSError as error:
+        if error.filename == name:  # nobody knows that one
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 
@@ -52,13 +58,28 @@ def sha256(path: Path) -> str:
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Refuse to write over `path`.
+    """Refuse to write over `path`, or where nothing can be written: before the work is done.
 
     Raises:
-        InputError: `path` exists and `overwrite` is false.
+        InputError: `path` exists and `overwrite` is false, or it cannot be made.
     """
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists already; choose another name or pass --overwrite")
+    folder = next(place for place in path.absolute().parents if place.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f"{path} cannot be written: {folder} is no folder to write to; choose another place")
+
+
+def text(path: Path, what: str) -> str:
+    """Return what a text file holds.
+
+    Raises:
+        InputError: nothing lies at `path`, or it is no text; `what` says what was looked for.
+    """
+    try:
+        return existing(path, what).read_text(encoding="utf-8")
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        raise InputError(f"{what} {path} is no text file; check the path") from error
 
 
 def existing(path: Path, what: str) -> Path:

@@ -1,12 +1,15 @@
 """Plan: which layers of the tiny model are expanded, by which block, at which ratio. Equal plans build equal giants."""
 
 import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Protocol
 
+from nbedge import files
 from nbedge.errors import PlanError
 
 #: 2 added start and shortcut, blocks other than the inverted residual, and sites without BatchNorm
@@ -51,7 +54,7 @@ class Site:
             ("block", self.block, BLOCKS), ("activation", self.activation, ACTIVATIONS), ("start", self.start, STARTS),
         ):  # fmt: skip
             if value not in known:
-                raise PlanError(f"site {self.layer}: unknown {what} {value!r}; choose one of {', '.join(known)}")
+                raise PlanError(f"site {self.layer}: {what} is {value!r}; choose one of {', '.join(known)}")
         number = isinstance(self.ratio, int | float) and not isinstance(self.ratio, bool)
         if not number or not 0 < self.ratio <= LARGEST_RATIO:
             raise PlanError(f"site {self.layer}: ratio is {self.ratio!r}; give a number above 0, up to {LARGEST_RATIO}")
@@ -139,7 +142,7 @@ class Plan:
             if values["schema_version"] not in READABLE:
                 known = ", ".join(map(str, READABLE))
                 raise PlanError(f"the plan has schema_version {values['schema_version']!r}, this nbedge reads {known}")
-            return cls(str(values["fingerprint"]), tuple(Site(**site) for site in values["sites"]))
+            return cls(str(values["fingerprint"]), tuple(map(_site, values["sites"], itertools.count())))
         except (KeyError, TypeError) as error:
             raise PlanError(f"this is no plan ({error}); write one with nbedge inspect --plan") from error
 
@@ -155,6 +158,32 @@ class Plan:
         except ValueError as error:
             raise PlanError(f"the plan is no JSON ({error}); write one with nbedge inspect --plan") from error
         return cls.from_dict(values)
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan that `nbedge inspect --plan` wrote, perhaps edited by hand.
+
+    Raises:
+        PlanError: the file is no plan; the message names it.
+    """
+    try:
+        return Plan.from_json(files.text(path, "the plan"))
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from error
+
+
+def _site(values: Any, index: int) -> Site:
+    """Read one site; `index` says which, for the messages."""
+    known = [f.name for f in fields(Site)]
+    if not isinstance(values, dict):
+        raise PlanError(f"sites[{index}] is {values!r}; write an object with the keys {', '.join(known)}")
+    for key in values:
+        if key not in known:
+            raise PlanError(f"sites[{index}] has the unknown key {key!r}; known are {', '.join(known)}")
+    for key in ("layer", "norm"):
+        if key not in values:
+            raise PlanError(f"sites[{index}] has no {key!r}; add it")
+    return Site(**values)
 
 
 def fingerprint(model: HasShapes) -> str:

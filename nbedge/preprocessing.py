@@ -54,8 +54,10 @@ class Preprocessing:
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != channels:
                 raise InputError(f"{name} has {len(values)} values for {channels} channels; give one a channel")
-        if min(self.std) <= 0:
-            raise InputError(f"std {self.std} must be above 0 in every channel")
+        if not all(0 <= value <= 1 for value in self.mean):
+            raise InputError(f"mean {self.mean} must lie between 0 and 1: pixels are counted from 0 (black) to 1")
+        if not all(0 < value <= 1 for value in self.std):
+            raise InputError(f"std {self.std} must be above 0, up to 1: pixels are counted from 0 (black) to 1")
 
     def __call__(self, pictures: Images) -> NDArray[np.float32]:
         """Normalise `pictures` (n, h, w, c) into an input (n, c, h, w), contiguous."""

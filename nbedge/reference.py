@@ -45,9 +45,11 @@ class ModelReference:
         factory = self._factory()
         try:
             model = factory(**self.arguments)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except Exception as error:  # whatever the user's code raises
             shown = json.dumps(dict(self.arguments))
-            raise InputError(f"the model {self.text} does not take the arguments {shown}: {error}") from error
+            raise InputError(
+                f"the model {self.text} cannot be built with the arguments {shown}: {type(error).__name__}: {error}"
+            ) from error
         if not isinstance(model, nn.Module):
             raise InputError(f"the model {self.text} is a {type(model).__name__}, not a torch.nn.Module")
         return model

@@ -71,6 +71,23 @@ class Subject:
         return channels, height, width
 
 
+def refuse_other_classes(subject: Subject, classes: tuple[str, ...], data: str) -> None:
+    """Refuse pictures of other classes than the subject names: its answers would be counted as what they are not.
+
+    Raises:
+        InputError: they differ.
+    """
+    if subject.classes and classes and subject.classes != classes:
+        raise InputError(
+            f"{subject.name} knows the classes {_some(subject.classes)}, {data} has {_some(classes)}; "
+            "give data of its own classes"
+        )
+
+
+def _some(words: tuple[str, ...]) -> str:
+    return ", ".join(words[:10]) + (f" and {len(words) - 10} more" if len(words) > 10 else "")
+
+
 def aligned(before: Subject, after: Subject) -> tuple[Subject, Subject]:
     """Return both with the one shape that their inputs are made in: (c, h, w), wherever each of them has its channels.
 

@@ -1,14 +1,15 @@
 """survey(): every layer of a model, as a site or with the reason why it is none, found by running the model once."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from nbedge.blocks import refusal
+from nbedge.errors import PlanError
 from nbedge.layers import Geometry, Layer, dims, is_known, is_norm, uninitialized
-from nbedge.plan import Refusal, Site
+from nbedge.plan import Plan, Refusal, Site
 from nbedge.tracing import WEIGHTED, Call, Trace, registrations, trace
 
 #: classes and functions -> the activation that an inserted block takes over
@@ -90,6 +91,25 @@ def survey(model: nn.Module, example_input: Tensor, wish: Wish | None = None) ->
         found = look.judge(layer, name)
         candidates.append(found) if isinstance(found, Candidate) else refused.append(Refusal(name, found))
     return Survey(tuple(sorted(candidates, key=look.order)), tuple(refused))
+
+
+def confirm(plan: Plan, model: nn.Module, example_input: Tensor) -> None:
+    """Run `model` once, and refuse a plan written by hand whose layers and BatchNorms do not belong together.
+
+    Raises:
+        PlanError: a layer cannot be expanded, or another module than the plan's norm reads its output.
+    """
+    look = _Look.at(model, example_input, Wish())
+    for site in plan.sites:
+        wish = Wish(site.block, site.ratio, site.start, site.shortcut)
+        found = replace(look, wish=wish).judge(model.get_submodule(site.layer), site.layer)
+        if isinstance(found, str):
+            raise PlanError(f"site {site.layer}: {found}; take it out of the plan")
+        if site.norm not in (None, found.site.norm):
+            reader = found.site.norm or "no BatchNorm alone"
+            raise PlanError(
+                f"site {site.layer}: its output is not read by {site.norm}, but by {reader}; correct the plan's norm"
+            )
 
 
 _LAZY = "the model holds lazy layers, which have no weights yet; run it once on an input before proposing"

@@ -1,7 +1,9 @@
 """Bad input, in the verb where a user meets it: one sentence with the place and the cure, and nothing written."""
 
+import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -15,7 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from nbedge import Preprocessing, save_checkpoint
+from nbedge import Preprocessing, propose, save_checkpoint
 from nbedge.checkpoint import Checkpoint
 from nbedge.reference import ModelReference
 
@@ -43,11 +45,11 @@ RECIPES = {
     "broken.toml": ("pictures", "broken"),
     "nomodel.toml": ("sample:mobilenet_v2_tiny", "nowhere.py:make"),
     "sample.toml": ("mobilenet_v2_tiny", "mobilenet_v9"),
+    "warm.toml": ("[data]", "[train]\nwarmup_epochs = 99\n[data]"),
     "outputs.toml": ("num_classes = 2", "num_classes = 3"),
 }
 TRAP = "from pathlib import Path\nPath('sprung').touch()\n"
 TINY = "sample:mobilenet_v2_tiny --input 1x28x28"
-RUN = frozenset({"r", "recipe.toml", "manifest.json", "plan.json", "data.json"})
 NORMALISED = "--input 1x28x28 --mean 0.5 --std 0.5 --data folder:pictures"
 
 
@@ -145,9 +147,35 @@ BAD = [
     Bad(
         "train --from tiny.safetensors --control tiny.safetensors --batch-size 4 --data folder:pictures --out r",
         ("stage control, not of a giant",),
-        RUN,
     ),
     Bad("run good.toml --dry-run --out good.toml", ("good.toml", "check the path")),
+    Bad("expand tiny.safetensors --plan binary.json", ("the plan binary.json is no text file", "check the path")),
+    Bad(
+        "expand tiny.safetensors --plan norm.json", ("is not read by features.2.conv.1.1, but by features.2.conv.0.1",)
+    ),
+    Bad("expand tiny.safetensors --plan key.json", ("key.json: sites[0] has the unknown key 'width'", "known are")),
+    Bad("expand tiny.safetensors --plan nonorm.json", ("nonorm.json: sites[0] has no 'norm'", "add it")),
+    Bad("expand tiny.safetensors --plan norm.json --every 1", ("--every has no effect here", "leave it out")),
+    Bad(f"inspect {TINY} --every 1 --choose all", ("--every has no effect here", "leave it out")),
+    Bad("train tiny.safetensors --data folder:pictures --format onnx", ("--format has no effect", "--from")),
+    Bad("train --from tiny.safetensors --data folder:pictures --mean 0.5", ("--mean has no effect", "the giant")),
+    Bad("train tiny.safetensors --data folder:others", ("knows the classes dark, light", "has big, small")),
+    Bad("verify tiny.safetensors tiny.safetensors --data folder:others", ("has big, small", "its own classes")),
+    Bad("export tiny.safetensors --calib folder:others", ("has big, small", "its own classes")),
+    Bad("expand tiny.safetensors --out pictures --overwrite", ("pictures is to be a checkpoint",)),
+    Bad("run warm.toml", ("warm.toml: train.warmup_epochs is 99", "a training of 20 epochs")),
+    Bad("inspect boom.py:boom --input 1x28x28", ("boom.py:boom cannot be built", "ValueError: too small")),
+    Bad("bench cut.onnx --seconds nan", ("seconds=nan", "more than 0 seconds")),
+    Bad("expand tiny.safetensors --out giant.onnx", ("giant.onnx is to be a checkpoint", "NAME.safetensors")),
+    Bad("expand tiny.safetensors --out good.toml/g.safetensors", ("good.toml is no folder to write to",)),
+    Bad("train tiny.safetensors --batch-size 4 --data folder:pictures --out trap.py/t.safetensors", ("is no folder",)),
+    Bad(f"expand {TINY} --mean nan --std 0.5", ("mean (nan,) must lie between 0 and 1",)),
+    Bad(f"expand {TINY} --mean 120 --std 60", ("mean (120.0,) must lie between 0 and 1",)),
+    Bad("run good.toml --out r --resume --overwrite", ("pass one of the two",)),
+    Bad("run good.toml --out r --data folder:pictures --until lunch", ("--until lunch",)),
+    Bad("verify tiny.safetensors tiny.safetensors --junit v --markdown v", ("name the same path",)),
+    Bad("verify tiny.safetensors tiny.safetensors --float-error -1", ("float_error is -1", "0 or more")),
+    Bad("export tiny.safetensors --name a/b --calib folder:pictures", ("'a/b' is no name of a file",)),
     # exported files
     Bad("evaluate cut.onnx --data folder:pictures", ("ONNX Runtime cannot load cut.onnx", "export the file again")),
     Bad("bench cut.onnx --processes 1 --seconds 0.01", ("cut.onnx",)),
@@ -172,10 +200,14 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for index in range(8):
                 Image.fromarray(grey).save(folder / name / part / label / f"{index}.png")
     cut(folder / "broken" / "train" / "dark" / "3.png", 100)
+    shutil.copytree(folder / "pictures", folder / "others")
+    for part, (old, new) in itertools.product(("train", "test"), (("dark", "big"), ("light", "small"))):
+        (folder / "others" / part / old).rename(folder / "others" / part / new)
     (folder / "cut.npz").write_bytes(b"PK\x03\x04")
     (folder / "cut.onnx").write_bytes(b"\x08\x08\x12\x07pytorch")
     (folder / "good.toml").write_text(RECIPE)
     (folder / "empty.json").write_text('{"schema_version": 2, "fingerprint": "", "sites": []}')
+    (folder / "binary.json").write_bytes(b"\xff\xfe{")
     (folder / "half.json").write_text('{"schema_version": 2, "finger')
     for name, (old, new) in RECIPES.items():
         (folder / name).write_text(RECIPE.replace(old, new))
@@ -190,6 +222,12 @@ def models(folder: Path) -> None:
         about = Checkpoint("control", ModelReference(text, reference.arguments), prepared, ("dark", "light"))
         save_checkpoint(folder / f"{name}.safetensors", model, about)
     (folder / "trap.py").write_text(TRAP)
+    (folder / "boom.py").write_text("def boom():\n    raise ValueError('too small')\n")
+    plan = propose(model, torch.zeros(1, 1, 28, 28)).to_dict()
+    first = plan["sites"][0]
+    changes = {"norm": first | {"norm": "features.2.conv.1.1"}, "key": first | {"width": 2}, "nonorm": {"layer": "x"}}
+    for name, site in changes.items():
+        (folder / f"{name}.json").write_text(json.dumps(plan | {"sites": [site]}))
     whole = (folder / "tiny.safetensors").read_bytes()
     for name, size in (("cut", len(whole) // 2), ("stub", 5)):
         (folder / f"{name}.safetensors").write_bytes(whole)

@@ -15,6 +15,7 @@ from nbedge import files
 from nbedge.errors import InputError
 from nbedge.pipeline import manifest, stages
 from nbedge.pipeline import run as run_recipe
+from nbedge.pipeline.derived import rehearsal
 from nbedge.recipe import DataSection, ModelSection, Recipe, read
 
 DATA = Path(__file__).parents[1] / "sample_models" / "fashion_mnist" / "data.npz"
@@ -192,6 +193,36 @@ def test_a_run_is_not_resumed_with_the_recipe_of_another(finished: Path, tmp_pat
     before = digests(finished)
     with pytest.raises(InputError, match="holds the run of 'small', the recipe is 'renamed'"):
         run_recipe(read(other), finished, resume=True)
+    assert digests(finished) == before
+
+
+@pytest.mark.group("path")
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ('[plan]\nchoose = "name:lunch"', "matches 'lunch'"),
+        ('[distill]\nteacher = "nowhere.safetensors"', "the teacher .* does not exist"),
+    ],
+)
+def test_what_cannot_be_run_costs_nothing(
+    finished: Path, tmp_path: Path, section: str, said: str, resume: bool
+) -> None:
+    bad = tmp_path / "recipe.toml"
+    bad.write_text(f"{RECIPE}{section}\n")
+    before = digests(finished)
+    with pytest.raises(InputError, match=said):
+        run_recipe(read(bad), finished, resume=resume, overwrite=not resume)
+    assert digests(finished) == before
+
+
+@pytest.mark.group("path")
+def test_a_rehearsal_does_not_take_the_place_of_a_run(finished: Path, recipe: Path) -> None:
+    before = digests(finished)
+    with pytest.raises(InputError, match="holds the run of 'small', the recipe is 'small_rehearsal'"):
+        run_recipe(rehearsal(read(recipe)), finished, resume=True)
+    with pytest.raises(InputError, match="pass one of the two"):
+        run_recipe(read(recipe), finished, resume=True, overwrite=True)
     assert digests(finished) == before
 
 

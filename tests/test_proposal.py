@@ -79,7 +79,7 @@ def test_a_shortcut_is_offered_to_layers_that_keep_their_shape_only() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"block": "ghost"}, "unknown block"), ({"ratio": 0}, "ratio is 0"), ({"start": "warm"}, "unknown start"),
+        ({"block": "ghost"}, "block is 'ghost'"), ({"ratio": 0}, "ratio is 0"), ({"start": "warm"}, "start is 'warm'"),
         ({"start": "zero", "shortcut": True}, "a shortcut goes around a chain that starts random"),
         ({"block": "branches", "ratio": 1.5}, "branches come in whole numbers"),
         ({"block": "branches", "ratio": 2, "start": "factorized"}, "branches come in whole numbers and start random"),

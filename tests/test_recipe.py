@@ -110,7 +110,7 @@ def test_a_value_of_the_wrong_type_is_shown_beside_what_was_expected(
         ("[1, 28, 28]", "[2, 28, 28]", "the first number is channels, 1 (grey) or 3 (RGB)"),
         ("[1, 28, 28]", "[1, 0, 28]", "each size in model.input is 0; give 1 or more"),
         ("[train]", "mean = [0.5, 0.5]\n[train]", "mean has 2 values for 1 channels; give one a channel"),
-        ("[train]", "std = [0]\n[train]", "std (0.0,) must be above 0 in every channel"),
+        ("[train]", "std = [0]\n[train]", "std (0.0,) must be above 0, up to 1"),
         ('"folder:pictures"', '"pictures"', "data.source is 'pictures'; write KIND:PATH"),
         ('"folder:pictures"', '"folder:"', "data.source is 'folder:'; write KIND:PATH"),
         ("0.5 }", "0.5, when = 1979-05-27 }", "cannot be written into a recipe; give texts, numbers"),

@@ -93,7 +93,7 @@ def test_the_tuned_model_comes_from_the_merged_one(tmp_path: Path) -> None:
         ("[plt]\nshape = 'steps'", "plt.shape is 'steps'"),
         ("[plt]\norder = 'random'", "plt.order is 'random'"),
         ("[plt]\nfall = 0.9", "plt.fall is 0.9"),
-        ("[plan]\nblock = 'cube'", "unknown block 'cube'"),
+        ("[plan]\nblock = 'cube'", "plan.block is 'cube'"),
         ("[plan]\nchoose = 'best'", "'best' names no choice of sites"),
         ("[plan]\nratio = 0", "ratio is 0"),
         ("[distill]\nteacher = 'virtual'\nweight = 2.0", "weight of distillation is 2.0"),

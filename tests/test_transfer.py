@@ -89,7 +89,7 @@ def test_a_checkpoint_that_is_no_giant_is_refused(folder: Path) -> None:
 def test_a_control_of_another_network_is_refused_before_anything_is_trained(folder: Path) -> None:
     sources = ("--from", str(folder / "giant.safetensors"), "--control", str(folder / "giant.safetensors"))
     data = ("--data", f"npz:{folder / 'second.npz'}", "--batch-size", "32", "--out", str(folder / "other"))
-    assert "differs in more than its head" in nbedge("train", *sources, *data, status=2)["error"]
+    assert "is of stage giant; give the tiny model" in nbedge("train", *sources, *data, status=2)["error"]
     assert not (folder / "other" / "control.safetensors").exists()
 
 

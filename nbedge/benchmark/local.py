@@ -1,6 +1,7 @@
 """measure: time files on this machine, each in fresh processes, interleaved."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def _check(paths: Sequence[Path], processes: int, seconds: float, threads: int, 
         raise InputError(f"cannot measure on {on!r}; supported is 'local', the machine that this runs on")
     if not paths:
         raise InputError("there is no file to measure; name at least one .onnx or .tflite file")
-    if processes < 1 or threads < 1 or seconds <= 0:
+    if processes < 1 or threads < 1 or not 0 < seconds < math.inf:
         raise InputError(
             f"processes={processes}, threads={threads}, seconds={seconds:g} cannot be measured with; "
             "give at least 1 process, 1 thread and more than 0 seconds"

@@ -72,7 +72,8 @@ def main() -> None:
     except click.ClickException as error:
         _fail(error.format_message(), 2, error.show)
     except (click.Abort, KeyboardInterrupt):
-        _fail("stopped; nbedge run --resume goes on with a run", 130)
+        kept = {"run", "--from"} & set(sys.argv)  # only a run directory can be gone on with
+        _fail("stopped" + ("; the same command with --resume goes on" if kept else ""), 130)
     except NbedgeError as error:
         _fail(str(error), error.exit_status)
     except OSError as error:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import click
 
-from nbedge import files
 from nbedge.cli.screen import Screen, verdict, with_screen
 from nbedge.cli.subject import ModelOptions, model_options
 from nbedge.errors import GateError, needs
@@ -19,13 +18,13 @@ from nbedge.errors import GateError, needs
 @with_screen
 def command(screen: Screen, options: ModelOptions, checkpoint: Path, out: Path, overwrite: bool) -> None:
     """Merge the giant in CHECKPOINT, at slope 1, into the tiny model, and prove them equal on noise."""
-    files.refuse_existing(out, overwrite)
     with needs("train"):
         import torch
 
-        from nbedge.checkpoint import load_checkpoint, save_checkpoint
+        from nbedge.checkpoint import load_checkpoint, refuse_target, save_checkpoint
         from nbedge.contraction import contract
         from nbedge.verification import verify
+    refuse_target(out, overwrite)
     giant, about = load_checkpoint(checkpoint, model=options.model, trust=options.trust)
     tiny = contract(giant)
     noise = torch.randn(16, *about.preprocessing.shape, generator=torch.Generator().manual_seed(0))

@@ -8,7 +8,7 @@ import click
 from nbedge.cli.screen import DASH, Screen, percent, with_screen
 from nbedge.cli.subject import ModelOptions, model_options, open_subject
 from nbedge.errors import InputError, needs
-from nbedge.subject import Subject
+from nbedge.subject import Subject, refuse_other_classes
 
 if TYPE_CHECKING:
     from nbedge.data import Source
@@ -57,11 +57,7 @@ def answers(subject: Subject, images: Any) -> Any:
 
 def _logits(subject: Subject, source: "Source", data: str) -> Any:
     classes = source.classes
-    if subject.classes and subject.classes != classes:
-        raise InputError(
-            f"{subject.name} knows the classes {', '.join(subject.classes)}, {data} has {', '.join(classes)}; "
-            "evaluate it on data of its own classes"
-        )
+    refuse_other_classes(subject, classes, data)
     logits = answers(subject, source.test.images)
     if logits.shape[1:] != (len(classes),):
         raise InputError(

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import click
 
-from nbedge import files
-from nbedge.cli.planning import PlanOptions, plan_options
-from nbedge.cli.screen import Screen, number, with_screen
+from nbedge.cli.planning import PLAN_OPTIONS, PlanOptions, plan_options
+from nbedge.cli.screen import Screen, number, refuse_given, with_screen
 from nbedge.cli.subject import ModelOptions, described, model_options, open_subject
 from nbedge.errors import InputError, needs
 
@@ -25,27 +24,29 @@ def command(
     out: Path, overwrite: bool,
 ) -> None:  # fmt: skip
     """Build the giant of MODEL (a checkpoint or a reference) and write it as a checkpoint."""
-    files.refuse_existing(out, overwrite)
     with needs("train"):
         import torch
         from torch import nn
 
         from nbedge.blocks import expanded_blocks
-        from nbedge.checkpoint import save_checkpoint
+        from nbedge.checkpoint import refuse_target, save_checkpoint
         from nbedge.expansion import expand
-        from nbedge.plan import Plan
+        from nbedge.plan import read_plan
+        from nbedge.survey import confirm
         from nbedge.tracing import cost
+    if plan_file:
+        refuse_given(PLAN_OPTIONS, "--plan says it already")
+    refuse_target(out, overwrite)
     subject = open_subject(model_name, options)
     if not isinstance(subject.model, nn.Module):
         raise InputError(f"{model_name} is an exported file; expand takes a model reference or a checkpoint")
     if expanded_blocks(subject.model):
         raise InputError(f"{model_name} is a giant already, and a checkpoint holds one plan; expand it again in Python")
     example = torch.zeros(1, *subject.shape)
-    if plan_file:
-        plan = Plan.from_json(files.existing(plan_file, "the plan").read_text(encoding="utf-8"))
-    else:
-        plan = wanted.propose(subject.model, example)
+    plan = read_plan(plan_file) if plan_file else wanted.propose(subject.model, example)
     giant = expand(subject.model, plan, seed=seed)
+    if plan_file:
+        confirm(plan, subject.model, example)
     save_checkpoint(out, giant, described(subject, model_name, options, "giant", plan, seed))
     before, after = cost(subject.model, example), cost(giant, example)
     screen.say(

@@ -7,6 +7,7 @@ import click
 from nbedge.cli.screen import Screen, number, verdict, with_screen
 from nbedge.cli.subject import ModelOptions, model_options, open_subject
 from nbedge.errors import InputError, needs
+from nbedge.subject import refuse_other_classes
 
 
 @click.command(name="export")
@@ -36,6 +37,7 @@ def command(
     if not isinstance(subject.model, nn.Module):
         raise InputError(f"{checkpoint} is an exported file already; export takes a checkpoint or a model reference")
     splits = load(calib, subject.pictured(), calibration=samples)
+    refuse_other_classes(subject, splits.classes, calib)
     prepare = subject.prepared()
     exported = export(
         subject.model, torch.zeros(1, *subject.shape), calibration=prepare(splits.calibration.images),
@@ -45,6 +47,8 @@ def command(
         name=name or Path(checkpoint.rpartition(":")[2]).stem, derived_from=Path(checkpoint).name,
         overwrite=overwrite, progress=screen.note,
     )  # fmt: skip
+    if len(splits.calibration) < samples:
+        screen.note(f"{len(splits.calibration)} calibration pictures, not {samples}: half of the training part at most")
     rows = [
         (str(e.artifact.path), e.artifact.scheme, number(e.artifact.size_bytes / 1000, "kB", 1),
          verdict(str(Chain(e.edges).verdict)))

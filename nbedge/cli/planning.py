@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nbedge.cli.screen import refuse_given
 from nbedge.plan import BLOCKS, STARTS, Plan
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from nbedge.survey import Wish
+
+
+#: what `plan_options` adds
+PLAN_OPTIONS = ("every", "choose", "ratio", "block", "start", "shortcut")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ def plan_options(verb: Callable[..., None]) -> Callable[..., None]:
     def wrapped(
         every: int, choose: str | None, ratio: float, block: str | None, start: str, shortcut: bool, **rest: Any
     ) -> None:
+        if choose:
+            refuse_given(("every",), f"--choose {choose} is another choice")
         verb(wanted=PlanOptions(every, ratio, choose, block, start, shortcut), **rest)
 
     return wrapped

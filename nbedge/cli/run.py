@@ -59,7 +59,8 @@ def carry_out(
 
     def listen(stage: str, event: str, seconds: float) -> None:
         if event != "started":
-            screen.note(f"{stage:>11} {event}" + (f" in {seconds:.0f} s" if event == "done" else ""))
+            detail = {"done": f" in {seconds:.0f} s", "changed": ": the recipe or the data is another; it runs again"}
+            screen.note(f"{stage:>11} {event}{detail.get(event, '')}")
 
     failed = None
     try:

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from nbedge.errors import InputError
 
 SCHEMA_VERSION = 1
 DASH = "\N{EN DASH}"
@@ -93,6 +96,22 @@ def fail(
     else:
         click.echo(f"nbedge: {sentence}", err=True)
     sys.exit(status)
+
+
+def refuse_given(names: Iterable[str], why: str) -> None:
+    """Refuse options of the running verb that would have no effect.
+
+    Args:
+        names: of its parameters.
+        why: the reason, a clause.
+
+    Raises:
+        InputError: the user gave one of them.
+    """
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        if parameter.name in names and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
+            raise InputError(f"{parameter.opts[0]} has no effect here: {why}; leave it out")
 
 
 def with_screen(verb: Callable[..., None]) -> Callable[..., None]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from nbedge import files
 from nbedge.cli.run import carry_out
-from nbedge.cli.screen import Screen, percent, with_screen
+from nbedge.cli.screen import Screen, percent, refuse_given, with_screen
 from nbedge.cli.subject import ModelOptions, described, model_options, open_subject
 from nbedge.errors import InputError, needs
+from nbedge.subject import refuse_other_classes
 
 
 @click.command(name="train")
@@ -50,31 +50,34 @@ def command(
     if bool(model_name) == bool(giant):
         raise InputError("name what is trained: a model, or with --from the giant that is moved to the new data")
     if giant:
+        refuse_given(("input", "weights", "mean", "std", "straighten"), "with --from the giant says it")
         with needs("all"):
             from nbedge.pipeline.derived import transfer
         recipe = transfer(giant, control, data, options.arguments, settings)
         carry_out(screen, recipe, out or Path("runs") / recipe.name, resume=resume, overwrite=overwrite)
         return
+    refuse_given(("control", "formats", "resume"), "it belongs to --from")
     _one_phase(screen, options, model_name or "", data, out or Path("trained.safetensors"), overwrite, settings)
 
 
 def _one_phase(
     screen: Screen, options: ModelOptions, name: str, data: str, out: Path, overwrite: bool, settings: dict[str, Any]
 ) -> None:  # fmt: skip
-    files.refuse_existing(out, overwrite)
     with needs("train"):
         from torch import nn
 
         from nbedge.blocks import expanded_blocks
-        from nbedge.checkpoint import save_checkpoint
+        from nbedge.checkpoint import refuse_target, save_checkpoint
         from nbedge.data import load
         from nbedge.linearization import PLT
         from nbedge.slopes import set_slope_
         from nbedge.training import TrainSettings, steps_per_epoch, train
+    refuse_target(out, overwrite)
     subject = open_subject(name, options)
     if not isinstance(subject.model, nn.Module):
         raise InputError(f"{name} is an exported file; train takes a checkpoint or a model reference")
     splits = load(data, subject.pictured(), seed=settings["seed"])
+    refuse_other_classes(subject, splits.classes, data)
     if settings["ramp"] != settings["ramp"]:
         raise InputError("--ramp is no number; give a share of the epochs, above 0 and below 1")
     straighten, is_giant = settings["straighten"], bool(expanded_blocks(subject.model))

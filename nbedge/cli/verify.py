@@ -15,7 +15,7 @@ from nbedge.cli.screen import DASH, Screen, verdict, with_screen
 from nbedge.cli.subject import ModelOptions, model_options, open_subject
 from nbedge.cli.verdicts import as_junit, as_markdown
 from nbedge.errors import InputError, MissingDependencyError, needs
-from nbedge.subject import Subject, aligned
+from nbedge.subject import Subject, aligned, refuse_other_classes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,9 +69,11 @@ def command(
 
     All are checkpoints, exported files (.onnx, .tflite, .pt2), answers written down (.npz) or model references.
     """
-    for path in (junit, markdown, bundle):
-        if path:
-            files.refuse_existing(path, overwrite)
+    written = [path for path in (junit, markdown, bundle) if path]
+    for path in written:
+        files.refuse_existing(path, overwrite)
+    if len({path.resolve() for path in written}) < len(written):
+        raise InputError("two of --junit, --markdown and --bundle name the same path; give each its own")
     with needs("train"):
         from nbedge.verification import Chain, Limits, Verdict
     limits = replace(Limits(), **{name: value for name, value in asked.items() if value is not None})
@@ -154,7 +156,10 @@ def _inputs(
     if holds_prepared(data):
         x, named = load_prepared(data, before.shape, pictures)
         return families(before.shape, prepared, x), named
-    held = load(data, before.pictured()).validation
+    splits = load(data, before.pictured())
+    for subject in (before, after):
+        refuse_other_classes(subject, splits.classes, data)
+    held = splits.validation
     prepared = prepared or before.prepared()
     chosen, labels = held.images[:pictures], held.labels[:pictures]
     return families(before.shape, prepared, prepared(chosen)), labels

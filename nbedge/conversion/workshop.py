@@ -106,6 +106,8 @@ def export(
         InputError: a file is there already, or there are no inputs.
     """
     out, formats, quant = Path(out), list(formats), list(quant)
+    if Path(name).name != name:
+        raise InputError(f"{name!r} is no name of a file; give letters, numbers and signs other than '/'")
     chain = steps(formats, quant)
     wanted = {file_name(name, scheme, format) for format in formats for scheme in quant}
     for step in chain:

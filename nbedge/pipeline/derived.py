@@ -54,8 +54,10 @@ def rehearsal(recipe: Recipe) -> Recipe:
         recipe.train, batch_size=BATCH * recipe.train.accumulate, giant_epochs=1, plt_epochs=2, ramp=0.5,
         warmup_epochs=0.0, reestimate=min(recipe.train.reestimate, BATCH), workers=0,
     )  # fmt: skip
+    # a name of its own, so that a rehearsal never takes the place of the run
     return replace(
-        recipe, train=train, data=DataSection(f"generated:{CLASSES}", calibration=CLASSES),
+        recipe, name=f"{recipe.name}_rehearsal", train=train,
+        data=DataSection(f"generated:{CLASSES}", calibration=CLASSES),
         model=replace(recipe.model, arguments={**recipe.model.arguments, "num_classes": CLASSES}),
         plt=replace(recipe.plt, fall=min(recipe.plt.fall, 0.25)),
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """The stages: each takes what earlier ones wrote, does one thing, and says which files it wrote."""
 
 import itertools
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,24 +11,22 @@ import torch
 
 from nbedge import benchmark, files, report
 from nbedge.artifact import sidecar
-from nbedge.checkpoint import read_metadata, tensors
 from nbedge.contraction import contract
 from nbedge.conversion import CHECKED, export
-from nbedge.errors import CheckpointError, GateError
+from nbedge.errors import GateError
 from nbedge.evaluation import Accuracy, Logits, judge, logits_of_module
-from nbedge.expansion import expand
 from nbedge.pipeline import learning
 from nbedge.pipeline.context import Context, merged_name
+from nbedge.pipeline.planning import chosen_plan
 from nbedge.pipeline.stage import Outcome, Stage
 from nbedge.progress import bar
-from nbedge.proposal import propose
 from nbedge.recipe import Recipe
 from nbedge.runtime import answer_pictures, open_file
 from nbedge.tracing import cost
-from nbedge.transfer import adopt_, plan_for
 from nbedge.verification import Equivalence, verify
 from nbedge.verification.agreement import REAL, agreement
 
+LOG = logging.getLogger(__name__)
 #: pictures on which the merge is proven; the proof of the sites needs none
 PROOF_PICTURES = 128
 SAMPLES = 12
@@ -35,12 +34,11 @@ SAMPLES = 12
 
 def plan(context: Context, _state: Path) -> Outcome:
     """Choose the sites; count the pictures."""
-    section, splits = context.recipe.plan, context.splits
-    chosen = propose(
-        context.tiny(), context.example, ratio=section.ratio, choose=section.policy, block=section.block or None,
-        start=section.start, shortcut=section.shortcut,
-    )  # fmt: skip
+    splits, chosen = context.splits, chosen_plan(context)
     files.write_bytes(context.folder / "plan.json", chosen.to_json().encode())
+    if len(splits.calibration) < context.recipe.data.calibration:
+        LOG.warning("data.calibration: %d pictures, half of the training part, not %d",
+                    len(splits.calibration), context.recipe.data.calibration)  # fmt: skip
     counts = {part: len(getattr(splits, part)) for part in ("train", "validation", "calibration", "test")}
     about = {"schema_version": 1, "spec": context.recipe.data.source, "classes": list(splits.classes), **counts,
              "preprocessing": context.preprocessing.to_dict()}  # fmt: skip
@@ -51,16 +49,6 @@ def plan(context: Context, _state: Path) -> Outcome:
 def adopted_plan(context: Context, state: Path) -> Outcome:
     """Take the plan of the giant that comes from elsewhere, and keep a copy of what it comes from."""
     section, outputs = context.recipe.transfer, plan(context, state).outputs
-    about = read_metadata(Path(section.giant))
-    if about.plan is None or about.stage != "giant":
-        raise CheckpointError(
-            f"{section.giant} is a checkpoint of stage {about.stage}, not of a giant whose slopes are still to rise"
-        )
-    tiny = context.tiny()
-    adopted = plan_for(tiny, about.plan, context.head)
-    adopt_(expand(tiny, adopted), tensors(Path(section.giant)), context.head, section.giant)
-    adopt_(tiny, tensors(files.existing(Path(section.control), "the control")), context.head, section.control)
-    files.write_bytes(context.folder / "plan.json", adopted.to_json().encode())
     copies = {"source/giant.safetensors": section.giant, "source/control.safetensors": section.control}
     for name, path in copies.items():
         files.write_bytes(context.folder / name, Path(path).read_bytes())

@@ -16,13 +16,14 @@ from nbedge.errors import GateError, InputError
 from nbedge.pipeline import manifest
 from nbedge.pipeline.context import Context
 from nbedge.pipeline.manifest import Entry, Manifest
+from nbedge.pipeline.planning import check
 from nbedge.pipeline.stage import Outcome, Stage
 from nbedge.pipeline.stages import stages
 from nbedge.recipe import Recipe, to_toml
 from nbedge.training import processes
 from nbedge.training.sampling import here
 
-#: told the stage's name, and "started", "done" or "skipped", with the seconds it took
+#: told the stage's name, and "started", "done", "skipped" or "changed", with the seconds it took
 Listener = Callable[[str, str, float], None]
 
 
@@ -78,13 +79,15 @@ def _lead(context: Context, resume: bool, overwrite: bool, until: str | None, li
     names = [stage.name for stage in planned]
     if until is not None and until not in names:
         raise InputError(f"--until {until}: there is no such stage; choose from {', '.join(names)}")
+    if resume and overwrite:
+        raise InputError("--resume goes on in the run directory, --overwrite empties it; pass one of the two")
     record = _record(folder, recipe.name, resume, overwrite)
-    context.check()
+    check(context)
     if overwrite:
         shutil.rmtree(folder, ignore_errors=True)
     _sweep(folder)
     for stage in planned:
-        _forget_changed(stage, context, record)
+        _forget_changed(stage, context, record, listener)
     record.write()  # first: it marks the folder as a run directory
     files.write_bytes(folder / "recipe.toml", to_toml(recipe).encode())
     with _threads(recipe.threads):
@@ -161,10 +164,11 @@ def _refuse_failed(outcome: Outcome) -> None:
             )
 
 
-def _forget_changed(stage: Stage, context: Context, record: Manifest) -> None:
+def _forget_changed(stage: Stage, context: Context, record: Manifest, listener: Listener) -> None:
     """Forget a stage that was run by another recipe or on other pictures, also one that will not be reached."""
     entry = record.stages.get(stage.name)
     if entry and any(entry.inputs[name] != sha for name, sha in _sources(stage, context).items()):
+        listener(stage.name, "changed", 0.0)
         record.forget(stage.name)
         record.forget_stale()
 

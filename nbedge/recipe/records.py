@@ -9,7 +9,7 @@ from typing import Any
 
 from nbedge.conversion.chain import steps
 from nbedge.distillation import TeacherFree
-from nbedge.errors import InputError
+from nbedge.errors import InputError, PlanError
 from nbedge.linearization import ORDERS, SHAPES
 from nbedge.plan import BLOCKS, Site
 from nbedge.preprocessing import Preprocessing
@@ -81,14 +81,11 @@ class PlanSection:
 
     def __post_init__(self) -> None:
         """Refuse what no plan can be made of."""
-        Site(
-            "of the plan",
-            None,
-            block=self.block or BLOCKS[0],
-            ratio=self.ratio,
-            start=self.start,
-            shortcut=self.shortcut,
-        )
+        block = self.block or BLOCKS[0]
+        try:
+            Site("*", None, block=block, ratio=self.ratio, start=self.start, shortcut=self.shortcut)
+        except PlanError as error:
+            raise InputError(str(error).removeprefix("site *: ")) from error
         if self.choose:
             parse(self.choose)
 
@@ -177,7 +174,7 @@ class TransferSection:
         """Refuse one without the other."""
         if bool(self.giant) != bool(self.control):
             raise InputError(
-                "a transfer names the giant and the control, the tiny model that was trained plainly on the same data; "
+                "giant goes with a control, the tiny model that was trained plainly on the same data; "
                 f"the {'control' if self.giant else 'giant'} is missing"
             )
 
@@ -253,7 +250,12 @@ class Recipe:
             raise InputError(
                 "train.tail contract-and-tune needs 2 plt_epochs or more: one before contraction, one after"
             )
-        if not self.bench.seconds > 0:
+        shortest = min(self.train.giant_epochs, self.train.plt_epochs)
+        if self.train.warmup_epochs > shortest:
+            raise InputError(
+                f"train.warmup_epochs is {self.train.warmup_epochs:g}; a training of {shortest} epochs has no more"
+            )
+        if not 0 < self.bench.seconds < math.inf:
             raise InputError(f"bench.seconds is {self.bench.seconds}; give a number above 0")
         self._refuse_unknown()
 

@@ -49,7 +49,10 @@ class Limits:
         for limit in fields(self):
             value = getattr(self, limit.name)
             if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-                raise InputError(f"the limit {limit.name} is {value!r}; give a number")
+                raise InputError(f"{limit.name} is {value!r}; give a number as limit")
+        for name in ("float_error", "flips", "steps"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; give 0 or more as limit")
 
 
 def agreement(

@@ -1,0 +1,65 @@
+"""Which plan a run follows; and all that would stop the run, found out before it touches anything."""
+
+from pathlib import Path
+
+from nbedge import files
+from nbedge.checkpoint import read_metadata, tensors
+from nbedge.errors import CheckpointError
+from nbedge.expansion import expand
+from nbedge.pipeline.context import Context
+from nbedge.plan import Plan
+from nbedge.proposal import propose
+from nbedge.transfer import adopt_, plan_for
+
+
+def proposed(context: Context) -> Plan:
+    """Return the plan that the recipe's policy makes.
+
+    Raises:
+        PlanError: it chooses nothing, or what cannot be expanded.
+    """
+    section = context.recipe.plan
+    return propose(
+        context.tiny(), context.example, ratio=section.ratio, choose=section.policy, block=section.block or None,
+        start=section.start, shortcut=section.shortcut,
+    )  # fmt: skip
+
+
+def adopted(context: Context) -> Plan:
+    """Return the plan of the giant that comes from elsewhere, for the model with a new head.
+
+    Raises:
+        CheckpointError: it is no giant, or one of the two sources belongs to another network.
+    """
+    section = context.recipe.transfer
+    about = read_metadata(Path(section.giant))
+    if about.plan is None or about.stage != "giant":
+        raise CheckpointError(
+            f"{section.giant} is a checkpoint of stage {about.stage}, not of a giant whose slopes are still to rise"
+        )
+    control = Path(section.control)
+    if (stage := read_metadata(files.existing(control, "the control")).stage) != "control":
+        raise CheckpointError(f"{control} is of stage {stage}; give the tiny model that was trained plainly")
+    tiny = context.tiny()
+    found = plan_for(tiny, about.plan, context.head)
+    adopt_(expand(tiny, found), tensors(Path(section.giant)), context.head, section.giant)
+    adopt_(tiny, tensors(control), context.head, section.control)
+    return found
+
+
+def chosen_plan(context: Context) -> Plan:
+    """Return the plan of a run: of its own policy, or that of the giant that comes from elsewhere."""
+    return adopted(context) if context.recipe.transfer.giant else proposed(context)
+
+
+def check(context: Context) -> None:
+    """Find out, before anything is written, deleted or trained, what would stop a later stage.
+
+    Raises:
+        NbedgeError: as the stages would.
+    """
+    context.check()
+    chosen_plan(context)
+    teacher = context.recipe.distill.teacher
+    if teacher not in ("", "giant", "virtual"):
+        read_metadata(files.existing(Path(teacher), "the teacher (distill.teacher)"))
