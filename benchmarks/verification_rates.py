@@ -118,7 +118,7 @@ def file_pairs(folder: Path) -> Iterator[tuple[str, str, Subject | None, Subject
     for sample, data in DATA.items():
         known = open_subject(str(files.exported(sample, "fp32.onnx")))
         held = load(data.format(files.SAMPLES / sample), known.pictured()).validation
-        given = families(known.shape, known.preprocessing, known.prepared()(held.images[:60]))
+        given = families(known.shape, known.preprocessing, known.prepared()(held.spread(60).images[:]))
         for name in ("fp32.onnx", "int8.onnx", "fp32.tflite", "int8.tflite"):
             source = "contracted.safetensors" if name == "fp32.onnx" else f"exports/{sample}.fp32.onnx"
             before = open_subject(str(files.SAMPLES / sample / source))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -253,6 +254,14 @@ def test_verify_without_real_pictures_does_not_pass_an_integer_file(here: Path, 
     assert any("pass --data" in check["detail"] for edge in found["edges"] for check in edge["checks"])
     assert answer(here, f"{line} --allow-unchecked")["verdict"] == "NOT CHECKED"
     assert answer(here, f"{line} --data folder:pictures")["verdict"] == "PASS"
+
+
+def test_a_sidecar_that_says_another_scale_than_the_file_is_refused(here: Path, onnx: str, tmp_path: Path) -> None:
+    path = Path(shutil.copy(here / onnx.replace("fp32", "int8"), tmp_path))
+    said = json.loads((here / f"{onnx.replace('fp32', 'int8')}.json").read_text())
+    said["inputs"][0]["scale"] *= 2
+    Path(f"{path}.json").write_text(json.dumps(said))
+    assert "is not what its sidecar says" in refused(here, f"evaluate {path} --data folder:pictures")
 
 
 def test_export_never_writes_over_a_file(here: Path, onnx: str) -> None:

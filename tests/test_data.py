@@ -96,6 +96,13 @@ def counts(pictures: Pictures) -> list[int]:
 # sources
 
 
+def test_a_spread_of_pictures_holds_every_class() -> None:
+    pictures = Pictures(np.zeros((9, 2, 2, 1), np.uint8), np.repeat(np.arange(3), 3))
+    assert pictures.spread(3).labels.tolist() == [0, 1, 2]
+    assert pictures.spread(4).labels.tolist() == [0, 0, 1, 2]
+    assert len(pictures.spread(100)) == 9
+
+
 def test_a_folder_without_parts_keeps_every_fifth_file_for_the_test(plain: Path) -> None:
     splits = data.load(f"folder:{plain}", GREY)
     assert splits.classes == CLASSES

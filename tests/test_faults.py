@@ -9,9 +9,11 @@ import torch
 import nbedge
 from faults import files, merges, pairs
 from nbedge.cli.subject import open_subject
+from nbedge.conversion import export
 from nbedge.data import load
-from nbedge.errors import InputError, NbedgeError
+from nbedge.errors import GateError, InputError, NbedgeError
 from nbedge.verification import Families, families
+from nbedge.verification.lint import lint
 
 SAMPLES = Path(__file__).parent.parent / "sample_models"
 DATA = {"fashion_mnist": "npz:{}/data.npz", "blood_cells": "folder:{}/data"}
@@ -35,6 +37,7 @@ def test_a_fault_of_a_merge_is_caught(correct: dict[str, pairs.Pair], fault: mer
     judged = nbedge.verify(spoiled.giant, spoiled.tiny, spoiled.x)
     assert not judged
     assert any(check.name.startswith(fault.check) for check in judged.failures()), judged.failures()
+    assert any((fault.elsewhere or fault.site) in check.detail for check in judged.failures()), judged.failures()
 
 
 @pytest.mark.group("faults")
@@ -52,7 +55,7 @@ def given() -> dict[str, Families]:
     for sample, data in DATA.items():
         known = open_subject(str(files.exported(sample, "fp32.onnx")))
         held = load(data.format(SAMPLES / sample), known.pictured()).validation
-        found[sample] = families(known.shape, known.preprocessing, known.prepared()(held.images[:60]))
+        found[sample] = families(known.shape, known.preprocessing, known.prepared()(held.spread(60).images[:]))
     return found
 
 
@@ -79,6 +82,37 @@ def test_files_without_a_fault_are_accepted(given: dict[str, Families], sample: 
     reference = "contracted.safetensors" if name == "fp32.onnx" else f"exports/{sample}.fp32.onnx"
     before, after = (open_subject(str(SAMPLES / sample / n)) for n in (reference, f"exports/{sample}.{name}"))
     assert files.failed(before, after, given[sample]) == []
+
+
+@pytest.mark.group("faults")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+@pytest.mark.parametrize("sample", DATA)
+def test_an_exported_training_mode_is_caught(given: dict[str, Families], sample: str, tmp_path: Path) -> None:
+    before = open_subject(str(SAMPLES / sample / "contracted.safetensors"))
+    after = open_subject(str(files.exported_in_training_mode(before, tmp_path / "training.onnx")))
+    assert any(name.startswith(files.FLOAT) for name in files.failed(before, after, given[sample]))
+
+
+@pytest.mark.parametrize("sample", DATA)
+def test_weights_behind_the_flatbuffer_are_caught(sample: str, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    checks = lint(files.with_weights_behind(sample, tmp_path), "int8")
+    assert "buffers outside the flatbuffer" in [check.name for check in checks if str(check.verdict) == "FAIL"]
+
+
+@pytest.mark.group("faults")
+@pytest.mark.parametrize("format", ["onnx", "tflite"])
+def test_a_calibration_on_one_picture_is_not_kept(given: dict[str, Families], format: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnx2tf" if format == "tflite" else "onnxruntime")
+    subject = open_subject(str(SAMPLES / "fashion_mnist" / "contracted.safetensors"))
+    assert isinstance(subject.model, torch.nn.Module)
+    real = torch.from_numpy(given["fashion_mnist"]["real"])
+    with pytest.raises(GateError, match="calibration inputs"):
+        export(
+            subject.model, real[:1], calibration=real[:1], preprocess=subject.prepared(), classes=subject.classes,
+            out=tmp_path, formats=(format,), quant=("int8",), check_on=real,
+        )  # fmt: skip
+    assert not list(tmp_path.glob(f"*.int8.{format}"))
 
 
 @pytest.mark.parametrize("name", ["fp32.onnx", "int8.onnx", "fp32.tflite", "int8.tflite"])

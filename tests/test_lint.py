@@ -126,6 +126,76 @@ def test_a_broken_rule_is_named(tmp_path: Path, change: Callable[[Any, Any], Non
     assert rule in failed(lint(mutated(tmp_path, change), "int8", reference=FP32))
 
 
+def onnx_file(tmp_path: Path, change: Callable[[Any], None], source: Path) -> Path:
+    """Return a copy of an ONNX file after `change(model)`."""
+    import onnx
+
+    model = onnx.load(source)
+    change(model)
+    onnx.save(model, tmp_path / "changed.onnx")
+    return tmp_path / "changed.onnx"
+
+
+def dequantized_weight(model: Any, place: int) -> tuple[Any, Any]:
+    """Return the third convolution, and what makes its weight (1) or bias (2) of integers."""
+    convolution = [node for node in model.graph.node if node.op_type == "Conv"][2]
+    return convolution, next(node for node in model.graph.node if node.output[0] == convolution.input[place])
+
+
+def float_weight(model: Any) -> None:
+    from onnx import numpy_helper
+
+    convolution, made = dequantized_weight(model, 1)
+    held = {value.name: numpy_helper.to_array(value) for value in model.graph.initializer}
+    weight, scales = held[made.input[0]].astype(np.float32), held[made.input[1]]
+    real = weight * scales.reshape(-1, *(1,) * (weight.ndim - 1))
+    model.graph.initializer.append(numpy_helper.from_array(real, "real"))
+    convolution.input[1] = "real"
+
+
+def bias_scale(model: Any) -> None:
+    from onnx import numpy_helper
+
+    _, made = dequantized_weight(model, 2)
+    held = next(value for value in model.graph.initializer if value.name == made.input[1])
+    held.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(held) * np.float32(2), held.name))
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"), [(float_weight, "operators with float weights"), (bias_scale, "bias scale against input")]
+)
+def test_a_broken_rule_of_an_onnx_file_is_named(tmp_path: Path, change: Callable[[Any], None], rule: str) -> None:
+    path = onnx_file(tmp_path, change, EXPORTS / "fashion_mnist.int8.onnx")
+    assert any(name.startswith(rule) for name in failed(lint(path, "int8")))
+
+
+def test_the_weights_of_integer_operators_are_compared_too(tmp_path: Path) -> None:
+    from onnx import numpy_helper
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Noise(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = iter(np.random.default_rng(0).normal(size=(4, 1, 1, 28, 28)).astype(np.float32))
+
+        def get_next(self) -> dict[str, Any] | None:
+            x = next(self.left, None)
+            return None if x is None else {"input": x}
+
+    source, path = EXPORTS / "fashion_mnist.fp32.onnx", tmp_path / "q.onnx"
+    quantize_static(source, path, Noise(), quant_format=QuantFormat.QOperator, per_channel=True,
+                    weight_type=QuantType.QInt8, activation_type=QuantType.QInt8)  # fmt: skip
+    checks = lint(path, "int8-float-io", reference=source)
+    assert failed(checks) == set()
+    assert "23 of 23 tensors" in named(checks, "weights as requantized").detail
+
+    def swap(model: Any) -> None:
+        node = next(node for node in model.graph.node if node.op_type == "QLinearConv")
+        held = next(value for value in model.graph.initializer if value.name == node.input[3])
+        held.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(held)[::-1].copy(), held.name))
+
+    assert "weights as requantized" in failed(lint(onnx_file(tmp_path, swap, path), "int8-float-io", reference=source))
+
+
 def test_the_worst_weight_is_named(tmp_path: Path) -> None:
     check = named(lint(mutated(tmp_path, one_step), "int8", reference=FP32), "weights as requantized")
     assert check.value == pytest.approx(1, abs=0.51)

@@ -1,5 +1,6 @@
 """Faults of exported files: what converters, quantizers and people get wrong. Each spoils a copy of a good file."""
 
+import copy
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from nbedge import artifact
 from nbedge.cli.subject import open_subject
@@ -17,6 +20,8 @@ from nbedge.verification import REAL, Families, declared, linted, verify_edges
 from nbedge.verification.lint import statistics
 
 SAMPLES = Path(__file__).parent.parent.parent / "sample_models"
+#: where weights behind the flatbuffer begin
+BEHIND = 2**20
 #: a change of the model read from a file, in place
 Change = Callable[[Any], None]
 
@@ -268,6 +273,53 @@ FAULTS = (
     FileFault("classes swapped", "classes differ", "fp32.onnx", "fp32.tflite", None, _classes),
     FileFault("a class missing", "classes differ", "fp32.onnx", "fp32.tflite", None, _fewer_classes),
 )  # fmt: skip
+
+
+class _BatchNorm(nn.Module):
+    """What a BatchNorm in training mode computes."""
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, h, w) -> the same shape, normalised with the statistics of this batch."""
+        mean, variance = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), unbiased=False, keepdim=True)
+        scale, shift = (value.reshape(1, -1, 1, 1) for value in (self.norm.weight, self.norm.bias))
+        return (x - mean) / torch.sqrt(variance + self.norm.eps) * scale + shift
+
+
+def exported_in_training_mode(subject: Subject, path: Path) -> Path:
+    """Write the ONNX file of a model that was never set to eval mode; ONNX Runtime refuses the operator's own flag."""
+    assert isinstance(subject.model, nn.Module)
+    model = copy.deepcopy(subject.model)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            model.set_submodule(name, _BatchNorm(module))
+    x = torch.zeros(2, *subject.shape)
+    batch = torch.export.Dim("batch")
+    program = torch.onnx.export(model, (x,), dynamo=True, dynamic_shapes=({0: batch},), verbose=False)
+    assert program is not None
+    program.save(str(path))
+    return path
+
+
+def with_weights_behind(sample: str, folder: Path) -> Path:
+    """Return an int8 TFLite file whose weights of one layer lie behind the flatbuffer, as quantizers write them."""
+    held: list[bytes] = []
+
+    def move(model: Any) -> None:
+        tensor = model.subgraphs[0].tensors[_convolution(model, 3).inputs[1]]
+        buffer = model.buffers[tensor.buffer]
+        held.append(bytes(buffer.data))
+        buffer.data, buffer.offset, buffer.size = None, BEHIND, len(held[0])
+
+    source = exported(sample, "int8.tflite")
+    path = Path(shutil.copy(source, folder / source.name))
+    _edit_tflite(path, move)
+    content = path.read_bytes()
+    path.write_bytes(content + bytes(BEHIND - len(content)) + held[0])
+    return path
 
 
 def cut_short(sample: str, folder: Path, name: str) -> Path:

@@ -25,6 +25,7 @@ class MergeFault:
         apply: changes the pair; `site` is the path of one of its sites.
         inserted: kinds of block (keys of `pairs.INSERTED`) that can have it.
         site: the site that it is made at.
+        elsewhere: path of the layer that must be named, where it is not the site.
     """
 
     name: str
@@ -32,6 +33,7 @@ class MergeFault:
     apply: Callable[[Pair, str], None]
     inserted: tuple[str, ...] = ("inverted_residual", "basic", "branches")
     site: str = "square"
+    elsewhere: str = ""
 
 
 def _layer(pair: Pair, site: str) -> Any:
@@ -222,7 +224,7 @@ FAULTS = (
     MergeFault("gamma of the BatchNorm behind", "everything else untouched", _buffer("weight", 1.001)),
     MergeFault("beta of the BatchNorm behind", "everything else untouched", _buffer("bias", 0.0)),
     MergeFault("variance of the BatchNorm behind", "everything else untouched", _buffer("running_var", 1.001)),
-    MergeFault("another layer changed", "everything else untouched", _elsewhere),
+    MergeFault("another layer changed", "everything else untouched", _elsewhere, elsewhere="stem_norm"),
     MergeFault("slope 0.999", "mergeable", _slope, ("inverted_residual", "basic")),
     MergeFault("ceiling of ReLU6 left in", "mergeable", _ceiling, ("inverted_residual", "basic")),
     MergeFault("statistics of the batch", "mergeable", _batch_statistics),

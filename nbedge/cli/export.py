@@ -38,12 +38,11 @@ def command(
         raise InputError(f"{checkpoint} is an exported file already; export takes a checkpoint or a model reference")
     splits = load(calib, subject.pictured(), calibration=samples)
     refuse_other_classes(subject, splits.classes, calib)
-    prepare = subject.prepared()
+    prepare, held = subject.prepared(), splits.validation.spread(CHECKED)
     exported = export(
         subject.model, torch.zeros(1, *subject.shape), calibration=prepare(splits.calibration.images),
         preprocess=prepare, classes=subject.classes or splits.classes, out=out, formats=formats.split(","),
-        quant=quant.split(","), check_on=prepare(splits.validation.images[:CHECKED]),
-        labels=splits.validation.labels[:CHECKED],
+        quant=quant.split(","), check_on=prepare(held.images[:]), labels=held.labels,
         name=name or Path(checkpoint.rpartition(":")[2]).stem, derived_from=Path(checkpoint).name,
         overwrite=overwrite, progress=screen.note,
     )  # fmt: skip

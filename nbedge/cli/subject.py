@@ -16,8 +16,10 @@ from nbedge.subject import Subject
 if TYPE_CHECKING:
     from torch import nn
 
+    from nbedge.artifact import Artifact
     from nbedge.checkpoint import Checkpoint
     from nbedge.plan import Plan
+    from nbedge.runtime import Runner
 
 SHAPE_RANK = 3
 #: suffixes of exported files, and of answers that were written down
@@ -204,6 +206,7 @@ def _exported(path: Path, options: ModelOptions) -> Subject:
     runner = open_file(path)
     if artifact.sidecar(path).exists():
         about = artifact.read(path)
+        _refuse_other_signature(about, runner)
         return Subject(
             path.name, runner, about.preprocessing, about.classes, about.scheme, about.preprocessing.shape, path,
             about.derived_from, about.calibration,
@@ -211,6 +214,14 @@ def _exported(path: Path, options: ModelOptions) -> Subject:
     shape = _filled(picture_shape(runner.inputs[0]), options.shape)
     scheme = "int8" if runner.inputs[0].scale else _unclaimed(path)
     return Subject(path.name, runner, _preprocessing(options, shape), (), scheme, shape, path)
+
+
+def _refuse_other_signature(about: "Artifact", runner: "Runner") -> None:
+    for said, found in ((about.inputs, runner.inputs), (about.outputs, runner.outputs)):
+        differing = [(s, f) for s, f in zip(said, found, strict=False) if s != f]
+        if differing or len(said) != len(found):
+            one, other = differing[0] if differing else (f"{len(said)} tensors", f"{len(found)}")
+            raise InputError(f"{about.path} is not what its sidecar says ({one}, but {other}); export it again")
 
 
 def _unclaimed(path: Path) -> str:

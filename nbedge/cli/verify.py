@@ -159,10 +159,9 @@ def _inputs(
     splits = load(data, before.pictured())
     for subject in (before, after):
         refuse_other_classes(subject, splits.classes, data)
-    held = splits.validation
+    held = splits.validation.spread(pictures)
     prepared = prepared or before.prepared()
-    chosen, labels = held.images[:pictures], held.labels[:pictures]
-    return families(before.shape, prepared, prepared(chosen)), labels
+    return families(before.shape, prepared, prepared(held.images[:])), held.labels
 
 
 def _show(screen: Screen, chain: "Chain", failure: Failure | None) -> None:

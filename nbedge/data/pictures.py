@@ -51,6 +51,11 @@ class Pictures:
             return self.images
         return self.images.take(np.sort(np.random.default_rng(0).permutation(len(self))[:SAMPLE]), axis=0)
 
+    def spread(self, count: int) -> "Pictures":
+        """Return at most `count` pictures, evenly spaced: folders lie class by class, so the first ones are of one."""
+        number = min(count, len(self))
+        return self.take(np.arange(number) * len(self) // max(1, number))
+
     def split(self, count: int, rng: np.random.Generator) -> "tuple[Pictures, Pictures]":
         """Draw about `count` pictures, the same share of every class; return (drawn, rest), both in file order."""
         share = count / len(self)

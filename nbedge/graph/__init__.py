@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nbedge.errors import InputError
-from nbedge.graph.macs import macs, weight_index
+from nbedge.graph.macs import KINDS, macs, weight_index
 from nbedge.graph.onnx import cut_onnx, load_onnx, read_onnx
 from nbedge.graph.records import Graph, Operator, Tensor
 from nbedge.graph.tflite import cut_tflite, read_tflite
 from nbedge.graph.weights import weights_type
 
 __all__ = [
-    "READABLE", "Graph", "Operator", "Tensor", "cut", "load_onnx", "macs", "read", "weight_index", "weights_type",
+    "KINDS", "READABLE", "Graph", "Operator", "Tensor", "cut", "load_onnx", "macs", "read", "weight_index",
+    "weights_type",
 ]  # fmt: skip
 
 _READERS = {".onnx": read_onnx, ".tflite": read_tflite}

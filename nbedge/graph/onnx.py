@@ -14,6 +14,9 @@ from nbedge.graph.records import Graph, Operator, Tensor
 
 #: key of a node's metadata in which torch.onnx writes the paths of the modules it comes from
 SCOPES = "pkg.torch.onnx.name_scopes"
+#: operators that read integers: input, its scale and zero point, weight, its scale and zero point, ... -> (axis of the
+#: weight's output channels, place of the output's scale); QGemm has a bias before it
+QOPERATORS = {"QLinearConv": (0, 6), "QLinearMatMul": (-1, 6), "QGemm": (0, 7)}
 
 
 def read_onnx(path: Path) -> Graph:
@@ -99,17 +102,29 @@ def _quantized(operators: list[Operator], tensors: dict[str, Tensor], constants:
     """Return the integer tensors that are written or read with a scale, with it."""
     found = {}
     for operator in operators:
-        if operator.kind not in ("QuantizeLinear", "DequantizeLinear") or operator.inputs[1] not in constants:
-            continue
-        name = operator.outputs[0] if operator.kind == "QuantizeLinear" else operator.inputs[0]
-        if name not in tensors:
-            continue
-        scales = np.atleast_1d(constants[operator.inputs[1]]).astype(np.float32)
-        given = len(operator.inputs) > 2 and operator.inputs[2] in constants
-        points = np.atleast_1d(constants[operator.inputs[2]]) if given else np.zeros(len(scales))
-        old, axis = tensors[name], int(operator.options.get("axis", 1))
-        found[name] = Tensor(name, old.shape, old.dtype, scales, points.astype(np.int64), axis, old.data)
+        for name, scale, zero_point, axis in _scaled(operator):
+            if name not in tensors or scale not in constants:
+                continue
+            scales = np.atleast_1d(constants[scale]).astype(np.float32)
+            points = np.atleast_1d(constants.get(zero_point, np.zeros(len(scales))))
+            old = tensors[name]
+            found[name] = Tensor(name, old.shape, old.dtype, scales, points.astype(np.int64), axis, old.data)
     return found
+
+
+def _scaled(operator: Operator) -> list[tuple[str, str, str, int]]:
+    """Return (tensor, its scale, its zero point, axis of its channels) for all that an operator gives a scale to."""
+    inputs = (*operator.inputs, "")
+    if operator.kind in ("QuantizeLinear", "DequantizeLinear"):
+        name = operator.outputs[0] if operator.kind == "QuantizeLinear" else inputs[0]
+        return [(name, inputs[1], inputs[2], int(operator.options.get("axis", 1)))]
+    if operator.kind not in QOPERATORS:
+        return []
+    channels, result = QOPERATORS[operator.kind]
+    return [
+        (inputs[0], inputs[1], inputs[2], 0), (inputs[3], inputs[4], inputs[5], channels),
+        (operator.outputs[0], inputs[result], inputs[result + 1], 0),
+    ]  # fmt: skip
 
 
 def cut_onnx(path: Path, inputs: Sequence[str], outputs: Sequence[str], out: Path) -> None:

@@ -107,6 +107,12 @@ class Graph:
         """Return the operator that computes a tensor; None for inputs and constants."""
         return next((o for o in self.operators if tensor in o.outputs), None)
 
+    def stored(self, tensor: str) -> Tensor | None:
+        """Return what holds the numbers of a tensor: itself, or what DequantizeLinear or DEQUANTIZE makes it of."""
+        made = self.producer(tensor)
+        dequantized = made is not None and made.kind in ("DequantizeLinear", "DEQUANTIZE")
+        return self.tensors.get(made.inputs[0] if made is not None and dequantized else tensor)
+
     def constants(self) -> list[Tensor]:
         """Return the tensors that hold data, in order."""
         return [tensor for tensor in self.tensors.values() if tensor.data is not None]

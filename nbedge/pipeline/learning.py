@@ -107,8 +107,8 @@ def _schedule(context: Context, model: nn.Module) -> PLT:
 
 def _least_sensitive_first(context: Context, model: nn.Module) -> tuple[str, ...]:
     """Measure on validation pictures: choices see no others."""
-    held = context.splits.validation
-    images, labels = held.images[:SENSITIVITY_PICTURES], torch.from_numpy(held.labels[:SENSITIVITY_PICTURES])
+    some = context.splits.validation.spread(SENSITIVITY_PICTURES)
+    images, labels = some.images[:], torch.from_numpy(some.labels)
 
     def loss(giant: nn.Module) -> float:
         logits = torch.from_numpy(logits_of_module(giant, images, context.preprocessing))

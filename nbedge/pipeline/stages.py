@@ -66,7 +66,7 @@ def contract_giant(context: Context, _state: Path) -> Outcome:
 
 def verify_contraction(context: Context, _state: Path) -> Outcome:
     """Prove that the contracted model equals the giant: as stored, and with the merge kept in float64."""
-    inputs = torch.from_numpy(context.preprocessing(context.splits.validation.images[:PROOF_PICTURES]))
+    inputs = torch.from_numpy(context.preprocessing(context.splits.validation.spread(PROOF_PICTURES).images[:]))
     before, after = context.load("linearized"), context.load(context.merged)
     stored = verify(before, after, inputs).named("linearized.safetensors", f"{context.merged}.safetensors")
     before64 = context.load("linearized").double()
@@ -78,15 +78,15 @@ def verify_contraction(context: Context, _state: Path) -> Outcome:
 def export_files(context: Context, _state: Path) -> Outcome:
     """Write every file of the recipe, each verified on validation pictures before it is kept."""
     recipe, splits = context.recipe, context.splits
-    prepare = context.preprocessing
+    prepare, held = context.preprocessing, splits.validation.spread(CHECKED)
     with bar("export", len(recipe.export.formats) + 1, context.shown) as shown:
         done = itertools.count()
         exported = export(
             context.load("contracted"), context.example, calibration=prepare(splits.calibration.images),
             preprocess=prepare, classes=splits.classes, out=context.folder / "exports",
             formats=recipe.export.formats, quant=recipe.export.quant,
-            check_on=prepare(splits.validation.images[:CHECKED]),
-            labels=splits.validation.labels[:CHECKED], name=recipe.name, derived_from="contracted.safetensors",
+            check_on=prepare(held.images[:]), labels=held.labels, name=recipe.name,
+            derived_from="contracted.safetensors",
             limits=recipe.limits, overwrite=True, progress=lambda note: shown.to(next(done), note),
         )  # fmt: skip
     paths = [e.artifact.path for e in exported]

@@ -11,11 +11,11 @@ from nbedge.graph import READABLE, Graph, read
 from nbedge.verification.equivalence import Check
 from nbedge.verification.lint.calibration import calibration_checks, saturation, statistics
 from nbedge.verification.lint.kernels import kernel_checks
-from nbedge.verification.lint.scales import scale_checks
+from nbedge.verification.lint.scales import onnx_scale_checks, scale_checks
 from nbedge.verification.lint.storage import storage_checks
 from nbedge.verification.lint.targets import TARGETS, target_checks
 from nbedge.verification.lint.types import type_checks
-from nbedge.verification.lint.weights import channel_checks, requantized
+from nbedge.verification.lint.weights import channel_checks, float_weights, requantized
 
 __all__ = ["TARGETS", "calibration_checks", "kernel_checks", "lint", "statistics"]
 
@@ -46,8 +46,8 @@ def lint(
     if graph.format == "tflite":
         checks = [*type_checks(graph, scheme), *scale_checks(graph)]
     else:
-        checks = kernel_checks(path, scheme)
-    checks += channel_checks(graph)
+        checks = [*kernel_checks(path, scheme), *onnx_scale_checks(graph)]
+    checks += float_weights(graph, scheme) + channel_checks(graph)
     checks += storage_checks(graph, scheme, target) + target_checks(graph, target)
     if reference is not None and reference.suffix in READABLE:
         checks += requantized(graph, read(reference))

@@ -1,4 +1,4 @@
-"""The scales and zero points of a TFLite file's activations and biases: are they what the kernels rely on?"""
+"""The scales and zero points of a file's activations and biases: are they what the kernels rely on?"""
 
 import math
 
@@ -33,15 +33,32 @@ def scale_checks(graph: Graph) -> list[Check]:
     fixed = [(o, graph.tensors[o.outputs[0]]) for o in graph.operators if o.kind in FIXED]
     wrong = [t.name for o, t in fixed if t.dtype in QUANTIZED and not _as_fixed(o, t)]
     moved = [o.label for o in graph.operators if o.kind in PASSING and not _passed_on(graph, o)]
-    biases = [(o, error) for o in graph.operators if (error := _bias_error(graph, o)) is not None]
-    worst = max(biases, key=lambda pair: pair[1], default=None)
     return [
         _none("scales and zero points out of range", strange, len(activations)),
         _none("softmax and its kin with other scales than their kernels'", wrong, len(fixed)),
         _none("operators that change a scale which they must pass on", moved, len(graph.operators)),
-        at_most("bias scale against input x weight", worst[1] if worst else 0.0, BIAS, "relative",
-                worst[0].label if worst else "no bias"),
-    ]  # fmt: skip
+        _biases(graph),
+    ]
+
+
+def onnx_scale_checks(graph: Graph) -> list[Check]:
+    """Judge every scale and zero point of an ONNX file's activations, and the scales of its biases.
+
+    ONNX fixes no scale to an operator: what computes on integers without one of its own passes on its input's.
+    """
+    made = {name for operator in graph.operators for name in operator.outputs} | set(graph.inputs)
+    activations = [t for name, t in graph.tensors.items() if name in made and t.dtype in QUANTIZED and len(t.scales)]
+    if not activations:
+        return []
+    strange = [t.name for t in activations if not _sane(t)]
+    return [_none("scales and zero points out of range", strange, len(activations)), _biases(graph)]
+
+
+def _biases(graph: Graph) -> Check:
+    biases = [(o, error) for o in graph.operators if (error := _bias_error(graph, o)) is not None]
+    worst = max(biases, key=lambda pair: pair[1], default=None)
+    return at_most("bias scale against input x weight", worst[1] if worst else 0.0, BIAS, "relative",
+                   worst[0].label if worst else "no bias")  # fmt: skip
 
 
 def _none(name: str, wrong: list[str], total: int) -> Check:
@@ -77,7 +94,9 @@ def _bias_error(graph: Graph, operator: Operator) -> float | None:
     """Return how far the scales of an integer bias are from input scale x weight scales; None where there is none."""
     if not macs(graph, operator) or len(operator.inputs) < 3 or not operator.inputs[2]:
         return None
-    entry, weight, bias = (graph.tensors[name] for name in operator.inputs[:3])
+    entry, weight, bias = (graph.stored(name) for name in operator.inputs[:3])
+    if entry is None or weight is None or bias is None:
+        return None
     if not (len(entry.scales) and len(weight.scales) and bias.dtype in ("int32", "int64")):
         return None
     if not len(bias.scales):

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nbedge.graph import Graph, Operator, Tensor, macs, weight_index
+from nbedge.artifact import SCHEMES
+from nbedge.graph import KINDS, Graph, Operator, Tensor, weight_index
 from nbedge.verification.equivalence import Check, at_most, not_checked, reported
 
 #: steps of the integer grid between a quantized weight and the float one: half a step by rounding (at most 0.500003 in
@@ -43,23 +44,12 @@ class Weight:
 def weights(graph: Graph) -> list[Weight]:
     """Return the weights of a graph, in the order in which they are used."""
     found = []
-    for operator in graph.operators:
-        tensor = _constant(graph, operator.inputs[weight_index(operator)]) if macs(graph, operator) else None
+    for operator in (o for o in graph.operators if o.kind in KINDS):
+        tensor = graph.stored(operator.inputs[weight_index(operator)])
         if tensor is not None and tensor.data is not None:
             real, stored = (_channels_first(values, operator) for values in (tensor.real(), tensor.data.astype(float)))
             found.append(Weight(operator, tensor, real, stored, tensor.scales.astype(np.float64)))
     return found
-
-
-def _constant(graph: Graph, name: str) -> Tensor | None:
-    """Return the constant behind a tensor: itself, or what DequantizeLinear or DEQUANTIZE makes it of."""
-    tensor = graph.tensors.get(name)
-    if tensor is not None and tensor.data is not None:
-        return tensor
-    made = graph.producer(name)
-    if made is not None and made.kind in ("DequantizeLinear", "DEQUANTIZE"):
-        return graph.tensors.get(made.inputs[0])
-    return None
 
 
 def _channels_first(values: NDArray[np.float64], operator: Operator) -> NDArray[np.float64]:
@@ -67,9 +57,19 @@ def _channels_first(values: NDArray[np.float64], operator: Operator) -> NDArray[
         return values.transpose(3, 0, 1, 2)
     if operator.kind == "CONV_2D":  # o, h, w, i
         return values.transpose(0, 3, 1, 2)
-    if operator.kind in ("MatMul", "FusedMatMul") or (operator.kind == "Gemm" and not operator.options.get("transB")):
+    across = operator.kind in ("Gemm", "QGemm") and not operator.options.get("transB")
+    if across or operator.kind in ("MatMul", "FusedMatMul", "QLinearMatMul"):
         return np.swapaxes(values, -1, -2)
     return values
+
+
+def float_weights(graph: Graph, scheme: str) -> list[Check]:
+    """Judge whether a file whose scheme has integer weights holds none in floating point."""
+    if SCHEMES[scheme][0] != "int8":
+        return []
+    held = weights(graph)
+    left = [w for w in held if w.tensor.is_float]
+    return [at_most("operators with float weights", len(left), 0, "operators", _first(left, len(held)))]
 
 
 def channel_checks(graph: Graph) -> list[Check]:
