@@ -12,7 +12,8 @@ from nbedge.cli.subject import open_subject
 from nbedge.conversion import export
 from nbedge.data import load
 from nbedge.errors import GateError, InputError, NbedgeError
-from nbedge.verification import Families, families
+from nbedge.localization import locate
+from nbedge.verification import Families, families, verify_edges
 from nbedge.verification.lint import lint
 
 SAMPLES = Path(__file__).parent.parent / "sample_models"
@@ -72,6 +73,22 @@ def test_a_fault_of_a_file_is_caught(
     except NbedgeError:  # a runtime that does not take the file is a refusal
         return
     assert any(name.startswith(fault.check) for name in found), found
+
+
+@pytest.mark.group("faults")
+@pytest.mark.parametrize(
+    ("fault", "sample"), [pytest.param(f, s, id=f"{f.name}, {s}") for f in files.FAULTS if f.layer for s in f.samples]
+)
+def test_the_layer_of_a_fault_is_named(
+    given: dict[str, Families], fault: files.FileFault, sample: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("ai_edge_litert")
+    before, after = files.made(fault, sample, tmp_path)
+    assert after.path is not None
+    edge = next(edge for edge in verify_edges(before, after, given[sample]) if not edge)
+    found = locate(edge, before, after, given[sample]).localization.first_bad
+    assert found is not None
+    assert found.candidate == files.first_bad(fault, after.path)
 
 
 @pytest.mark.group("faults")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nbedge import artifact
 from nbedge.cli.subject import open_subject
+from nbedge.graph import read
 from nbedge.runtime import open_file
 from nbedge.subject import Subject
 from nbedge.verification import REAL, Families, declared, linted, verify_edges
@@ -38,6 +39,8 @@ class FileFault:
         change: of the file's content; None: nothing.
         declare: of what is known of the file.
         samples: whose files can have it.
+        layer: (kind, number) of the operator of the spoiled file whose answer is the first bad one; None where there is
+            no such operator.
     """
 
     name: str
@@ -47,6 +50,7 @@ class FileFault:
     change: Change | None = None
     declare: Callable[[Subject], Subject] = lambda subject: subject
     samples: tuple[str, ...] = ("fashion_mnist", "blood_cells")
+    layer: tuple[str, int] | None = None
 
 
 def exported(sample: str, name: str) -> Path:
@@ -63,6 +67,13 @@ def made(fault: FileFault, sample: str, folder: Path) -> tuple[Subject, Subject]
     known = open_subject(str(source))
     after = replace(known, path=path, model=open_file(path), calibration={})
     return open_subject(str(exported(sample, fault.reference))), fault.declare(after)
+
+
+def first_bad(fault: FileFault, path: Path) -> str:
+    """Return the name of the tensor in which the fault begins."""
+    assert fault.layer is not None
+    kind, number = fault.layer
+    return [operator for operator in read(path).operators if operator.kind == kind][number].outputs[0]
 
 
 def _edit_onnx(path: Path, change: Change) -> None:
@@ -241,27 +252,31 @@ def _twenty_alike(subject: Subject) -> Subject:
 FLOAT = "float error"
 FAULTS = (
     FileFault("channel order", FLOAT, "fp32.onnx", "fp32.onnx", _of_convolution(0, 1, _first_channels),
-              samples=("blood_cells",)),
+              samples=("blood_cells",), layer=("Conv", 0)),
     FileFault("normalisation folded in twice", FLOAT, "fp32.onnx", "fp32.onnx",
-              _of_convolution(0, 1, lambda w: w / 0.3)),
-    FileFault("bias dropped", FLOAT, "fp32.onnx", "fp32.onnx", _of_convolution(4, 2, np.zeros_like)),
+              _of_convolution(0, 1, lambda w: w / 0.3), layer=("Conv", 0)),
+    FileFault("bias dropped", FLOAT, "fp32.onnx", "fp32.onnx", _of_convolution(4, 2, np.zeros_like),
+              layer=("Conv", 4)),
     FileFault("weight in float16", FLOAT, "fp32.onnx", "fp32.onnx",
-              _of_convolution(6, 1, lambda w: w.astype(np.float16).astype(np.float32))),
-    FileFault("channels of a layer swapped", FLOAT, "fp32.onnx", "fp32.onnx", _of_convolution(6, 1, lambda w: w[::-1])),
-    FileFault("ceiling of ReLU6 gone", FLOAT, "fp32.onnx", "fp32.onnx", _ceiling_gone),
-    FileFault("padding on one side", FLOAT, "fp32.onnx", "fp32.onnx", _padding_moved),
-    FileFault("residual sum dropped", FLOAT, "fp32.onnx", "fp32.onnx", _residual_gone),
+              _of_convolution(6, 1, lambda w: w.astype(np.float16).astype(np.float32)), layer=("Conv", 6)),
+    FileFault("channels of a layer swapped", FLOAT, "fp32.onnx", "fp32.onnx", _of_convolution(6, 1, lambda w: w[::-1]),
+              layer=("Conv", 6)),
+    FileFault("ceiling of ReLU6 gone", FLOAT, "fp32.onnx", "fp32.onnx", _ceiling_gone, layer=("Clip", 0)),
+    FileFault("padding on one side", FLOAT, "fp32.onnx", "fp32.onnx", _padding_moved, layer=("Conv", 0)),
+    FileFault("residual sum dropped", FLOAT, "fp32.onnx", "fp32.onnx", _residual_gone, layer=("Identity", 0)),
     FileFault("softmax added", FLOAT, "fp32.onnx", "fp32.onnx", _behind("Softmax", axis=1)),
     FileFault("output negated", FLOAT, "fp32.onnx", "fp32.onnx", _behind("Neg")),
     FileFault("no number for some inputs", "finite outputs", "fp32.onnx", "fp32.onnx", _behind("Sqrt")),
-    FileFault("bias dropped, TFLite", FLOAT, "fp32.onnx", "fp32.tflite", _floats(_zero, 2)),
-    FileFault("kernel reversed, TFLite", FLOAT, "fp32.onnx", "fp32.tflite", _floats(_reverse, 1)),
-    FileFault("fused activation lost", FLOAT, "fp32.onnx", "fp32.tflite", _activation_gone),
+    FileFault("bias dropped, TFLite", FLOAT, "fp32.onnx", "fp32.tflite", _floats(_zero, 2), layer=("CONV_2D", 5)),
+    FileFault("kernel reversed, TFLite", FLOAT, "fp32.onnx", "fp32.tflite", _floats(_reverse, 1), layer=("CONV_2D", 5)),
+    FileFault("fused activation lost", FLOAT, "fp32.onnx", "fp32.tflite", _activation_gone, layer=("CONV_2D", 0)),
     FileFault("channels of an int8 layer swapped", "weights as requantized", "fp32.tflite", "int8.tflite",
-              _rows_swapped),
+              _rows_swapped, layer=("CONV_2D", 3)),
     FileFault("one int8 weight off by one step", "weights as requantized", "fp32.tflite", "int8.tflite", _one_step),
-    FileFault("one scale for all channels", "convolutions with one scale", "fp32.tflite", "int8.tflite", _one_scale),
-    FileFault("zero point of weights", "weights not centred", "fp32.tflite", "int8.tflite", _off_centre),
+    FileFault("one scale for all channels", "convolutions with one scale", "fp32.tflite", "int8.tflite", _one_scale,
+              layer=("CONV_2D", 3)),
+    FileFault("zero point of weights", "weights not centred", "fp32.tflite", "int8.tflite", _off_centre,
+              layer=("CONV_2D", 3)),
     FileFault("zero point out of range", "scales and zero points", "fp32.tflite", "int8.tflite", _output_zero_point),
     FileFault("scale of one activation", "bias scale", "fp32.tflite", "int8.tflite", _activation_scale),
     FileFault("float operators in an int8 file", "integer operators", "fp32.onnx", "fp32.tflite", None, _called_int8),
