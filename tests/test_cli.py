@@ -227,7 +227,10 @@ def test_verify_fails_on_another_model(here: Path) -> None:
     assert found["verdict"] == "FAIL"
     [suite] = ElementTree.parse(here / "failed.xml").getroot()
     assert int(suite.attrib["failures"]) == len(suite.findall("testcase/failure")) > 0
+    named = f"first bad tensor: {found['localization']['first_bad']['candidate']}"
+    assert suite.findtext("system-out", "").startswith(named)
     assert "FAIL" in (here / "failed.md").read_text()
+    assert named in (here / "failed.md").read_text()
 
 
 def test_verify_says_where_and_leaves_a_bundle(here: Path) -> None:

@@ -14,7 +14,9 @@ from torch import nn
 
 from nbedge.cli.subject import open_subject
 from nbedge.data import load
-from nbedge.localization import localize, write_bundle
+from nbedge.localization import localize, locate, write_bundle
+from nbedge.localization.matching import matched
+from nbedge.localization.values import Value
 from nbedge.subject import Subject
 from nbedge.verification import Verdict, verify_edges
 
@@ -170,8 +172,7 @@ def test_a_bundle_repeats_the_failure(tmp_path: Path, before: str, after: str, c
     reference = subject("fashion_mnist", f"exports/fashion_mnist.{before}")
     candidate, wrong = changed(tmp_path, after, change)
     edge = next(iter(verify_edges(reference, candidate, {"real": X}, limits=None)))
-    said = localize(reference, candidate, X)
-    folder = write_bundle(tmp_path / "bundle", edge, said, reference, candidate, X)
+    folder = write_bundle(tmp_path / "bundle", locate(edge, reference, candidate, {"real": X}))
     text = (folder / "README.txt").read_text()
     assert wrong in text
     command = text.strip().splitlines()[-1].split()
@@ -182,3 +183,41 @@ def test_a_bundle_repeats_the_failure(tmp_path: Path, before: str, after: str, c
     assert done.returncode == 1, done.stdout + done.stderr
     assert str(Verdict.FAIL) in done.stdout
     assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
+
+
+def test_a_fault_that_only_extreme_inputs_show_is_named(tmp_path: Path) -> None:
+    def scaled_ceiling(model: Any) -> str:
+        from onnx import numpy_helper
+
+        node = next(node for node in model.graph.node if node.op_type == "Clip")
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(30), "higher"))
+        node.input[2] = "higher"
+        return str(node.output[0])
+
+    reference = subject("fashion_mnist", "exports/fashion_mnist.fp32.onnx")
+    candidate, wrong = changed(tmp_path, "fp32.onnx", scaled_ceiling)
+    given = {"real": X * 0.1, "extreme": X * 10}
+    edge = next(iter(verify_edges(reference, candidate, given)))
+    assert not edge
+    assert localize(reference, candidate, given["real"]).first_bad is None
+    first = locate(edge, reference, candidate, given).localization.first_bad
+    assert first is not None
+    assert first.candidate == wrong
+
+
+def value(name: str, real: Any, *inputs: str) -> Value:
+    return Value(name, name, "Relu", inputs, np.asarray(real, np.float32))
+
+
+def test_values_are_aligned_by_likeness_and_order() -> None:
+    rng = np.random.default_rng(0)
+    a, b, c = (rng.normal(size=(4, 3, 5, 5)) for _ in range(3))
+    pairs = matched([value("a", a), value("b", b), value("c", c)], [value("1", a), value("2", b + 3), value("3", -c)])
+    assert [(p.reference.name, p.candidate.name) for p in pairs] == [("a", "1"), ("b", "2"), ("c", "3")]
+
+
+def test_branches_in_another_order_are_told_by_their_numbers() -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=(4, 3, 5, 5)) for _ in range(2))
+    pairs = matched([value("a", a), value("b", b)], [value("1", b), value("2", a)])
+    assert [(p.reference.name, p.candidate.name) for p in pairs] == [("b", "1"), ("a", "2")]

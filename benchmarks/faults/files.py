@@ -73,7 +73,8 @@ def first_bad(fault: FileFault, path: Path) -> str:
     """Return the name of the tensor in which the fault begins."""
     assert fault.layer is not None
     kind, number = fault.layer
-    return [operator for operator in read(path).operators if operator.kind == kind][number].outputs[0]
+    graph = read(path)
+    return graph.rounded([operator for operator in graph.operators if operator.kind == kind][number].outputs[0])
 
 
 def _edit_onnx(path: Path, change: Change) -> None:
@@ -119,7 +120,11 @@ def _of_convolution(number: int, place: int, change: Callable[[NDArray[Any]], ND
 
 
 def _ceiling_gone(model: Any) -> None:
-    _array(model, _nodes(model, "Clip")[0].input[2], lambda ceiling: np.full_like(ceiling, 1e9))
+    from onnx import numpy_helper
+
+    node = _nodes(model, "Clip")[1]
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1e9), "no_ceiling"))
+    node.input[2] = "no_ceiling"  # the others share theirs
 
 
 def _padding_moved(model: Any) -> None:
@@ -261,7 +266,7 @@ FAULTS = (
               _of_convolution(6, 1, lambda w: w.astype(np.float16).astype(np.float32)), layer=("Conv", 6)),
     FileFault("channels of a layer swapped", FLOAT, "fp32.onnx", "fp32.onnx", _of_convolution(6, 1, lambda w: w[::-1]),
               layer=("Conv", 6)),
-    FileFault("ceiling of ReLU6 gone", FLOAT, "fp32.onnx", "fp32.onnx", _ceiling_gone, layer=("Clip", 0)),
+    FileFault("ceiling of ReLU6 gone", FLOAT, "fp32.onnx", "fp32.onnx", _ceiling_gone, layer=("Clip", 1)),
     FileFault("padding on one side", FLOAT, "fp32.onnx", "fp32.onnx", _padding_moved, layer=("Conv", 0)),
     FileFault("residual sum dropped", FLOAT, "fp32.onnx", "fp32.onnx", _residual_gone, layer=("Identity", 0)),
     FileFault("softmax added", FLOAT, "fp32.onnx", "fp32.onnx", _behind("Softmax", axis=1)),
@@ -273,10 +278,8 @@ FAULTS = (
     FileFault("channels of an int8 layer swapped", "weights as requantized", "fp32.tflite", "int8.tflite",
               _rows_swapped, layer=("CONV_2D", 3)),
     FileFault("one int8 weight off by one step", "weights as requantized", "fp32.tflite", "int8.tflite", _one_step),
-    FileFault("one scale for all channels", "convolutions with one scale", "fp32.tflite", "int8.tflite", _one_scale,
-              layer=("CONV_2D", 3)),
-    FileFault("zero point of weights", "weights not centred", "fp32.tflite", "int8.tflite", _off_centre,
-              layer=("CONV_2D", 3)),
+    FileFault("one scale for all channels", "convolutions with one scale", "fp32.tflite", "int8.tflite", _one_scale),
+    FileFault("zero point of weights", "weights not centred", "fp32.tflite", "int8.tflite", _off_centre),
     FileFault("zero point out of range", "scales and zero points", "fp32.tflite", "int8.tflite", _output_zero_point),
     FileFault("scale of one activation", "bias scale", "fp32.tflite", "int8.tflite", _activation_scale),
     FileFault("float operators in an int8 file", "integer operators", "fp32.onnx", "fp32.tflite", None, _called_int8),

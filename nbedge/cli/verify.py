@@ -10,7 +10,7 @@ import click
 from rich.text import Text
 
 from nbedge import files
-from nbedge.cli.failures import Failure, Judged, first_failure
+from nbedge.cli.failures import Judged, first_failure, show
 from nbedge.cli.screen import DASH, Screen, verdict, with_screen
 from nbedge.cli.subject import ModelOptions, model_options, open_subject
 from nbedge.cli.verdicts import as_junit, as_markdown
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from nbedge.localization import Located
     from nbedge.verification import Chain, Check, Equivalence, Families, Limits
 
 #: suffix of answers that were written down
@@ -82,11 +83,14 @@ def command(
     chain, failure = Chain(tuple(each.edge for each in judged)), first_failure(judged)
     _show(screen, chain, failure)
     if bundle and failure:
-        screen.note(f"{failure.write(bundle, overwrite)} repeats the failure; its README.txt has the command")
+        from nbedge.localization import write_bundle
+
+        folder = write_bundle(bundle, failure, overwrite=overwrite)
+        screen.note(f"{folder} repeats the failure; its README.txt has the command")
     if junit:
-        files.write_bytes(junit, as_junit(chain).encode())
+        files.write_bytes(junit, as_junit(chain, failure).encode())
     if markdown:
-        files.write_bytes(markdown, as_markdown(chain).encode())
+        files.write_bytes(markdown, as_markdown(chain, failure).encode())
     allowed = {Verdict.PASS, Verdict.NOT_CHECKED} if allow_unchecked else {Verdict.PASS}
     sys.exit(0 if chain.verdict in allowed else 1)
 
@@ -164,7 +168,7 @@ def _inputs(
     return families(before.shape, prepared, prepared(held.images[:])), held.labels
 
 
-def _show(screen: Screen, chain: "Chain", failure: Failure | None) -> None:
+def _show(screen: Screen, chain: "Chain", failure: "Located | None") -> None:
     """Print every check of a single link, and of what did not pass; of longer chains one line an edge (-v: all)."""
     single = len({edge.candidate for edge in chain.edges}) == 1
     for edge in chain.edges:
@@ -177,8 +181,8 @@ def _show(screen: Screen, chain: "Chain", failure: Failure | None) -> None:
     number = len(chain.edges)
     screen.say(Text(f"{number} edge{'s' if number > 1 else ''}: ").append_text(verdict(str(chain.verdict))))
     if failure:
-        failure.show(screen)
-    screen.result({**chain.to_dict(), "localization": failure.said.to_dict() if failure else None})
+        show(failure, screen)
+    screen.result({**chain.to_dict(), "localization": failure.localization.to_dict() if failure else None})
 
 
 def _row(check: "Check") -> tuple[str | Text, ...]:

@@ -113,6 +113,16 @@ class Graph:
         dequantized = made is not None and made.kind in ("DequantizeLinear", "DEQUANTIZE")
         return self.tensors.get(made.inputs[0] if made is not None and dequantized else tensor)
 
+    def rounded(self, tensor: str) -> str:
+        """Return the name of what others read of a tensor: what DequantizeLinear makes of it where it is quantized."""
+        name = tensor
+        for kind in ("QuantizeLinear", "DequantizeLinear"):
+            reader = next((o for o in self.operators if o.kind == kind and o.inputs[0] == name), None)
+            if reader is None:
+                return tensor
+            name = reader.outputs[0]
+        return name
+
     def constants(self) -> list[Tensor]:
         """Return the tensors that hold data, in order."""
         return [tensor for tensor in self.tensors.values() if tensor.data is not None]

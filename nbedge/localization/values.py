@@ -26,7 +26,7 @@ from nbedge.subject import Subject
 
 Array = NDArray[np.float32]
 #: operators whose result is what they got, in another type or shape
-PASSING = ("QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "Constant", "Identity")
+PASSING = ("QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "Constant")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,21 +96,27 @@ def of_modules(model: nn.Module, x: Array) -> list[Value]:
 
 
 def of_onnx(path: Path, x: Array) -> list[Value]:
-    """Return what each operator of an ONNX file computes, in ONNX Runtime without its optimizer."""
+    """Return what each operator of an ONNX file computes, in ONNX Runtime without its optimizer.
+
+    Where it is quantized at once, that is the value after rounding: quantizers leave an activation to its saturation.
+    """
     onnxruntime, graph, model = import_onnxruntime(), read(path), load_onnx(path)
-    made = [o for o in graph.operators if o.kind not in PASSING and _is_activation(graph, o)]
+    made = {
+        graph.rounded(o.outputs[0]): o for o in graph.operators if o.kind not in PASSING and _is_activation(graph, o)
+    }
     known = {value.name for value in model.graph.output}
-    model.graph.output.extend(_float_output(o.outputs[0]) for o in made if o.outputs[0] not in known)
+    model.graph.output.extend(_float_output(name) for name in made if name not in known)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     entry = open_file(path).inputs[0]
-    names = [operator.outputs[0] for operator in made]
-    runs = [(session.run(names, {entry.name: fed}), number) for fed, number in batches(x, entry)]
+    runs = [(session.run(list(made), {entry.name: fed}), number) for fed, number in batches(x, entry)]
     # as of modules: what has no dimension beside the inputs', such as a shape or one number, is no value of an input
-    kept = [(index, operator) for index, operator in enumerate(made) if runs[0][0][index].ndim >= 2]
-    return [_value(graph, operator, np.concatenate([run[index][:n] for run, n in runs])) for index, operator in kept]
+    kept = [(index, name) for index, name in enumerate(made) if runs[0][0][index].ndim >= 2]
+    return [
+        _value(graph, made[name], name, np.concatenate([run[index][:n] for run, n in runs])) for index, name in kept
+    ]
 
 
 def _is_activation(graph: Graph, operator: Operator) -> bool:
@@ -144,18 +150,16 @@ def of_tflite(path: Path, x: Array) -> list[Value]:
         interpreter.invoke()
         for name, rows in kept.items():
             rows.append(np.atleast_1d(interpreter.get_tensor(places[name]))[:number])
-    return [_value(graph, o, np.concatenate(kept[o.outputs[0]])) for o in made]
+    return [_value(graph, o, o.outputs[0], np.concatenate(kept[o.outputs[0]])) for o in made]
 
 
-def _value(graph: Graph, operator: Operator, stored: NDArray[Any]) -> Value:
-    tensor = graph.tensors[operator.outputs[0]]
+def _value(graph: Graph, operator: Operator, name: str, stored: NDArray[Any]) -> Value:
+    tensor = graph.tensors[name]
     real = stored.astype(np.float32)
     if len(tensor.scales) == 1 and not tensor.is_float:
         real = (real - np.float32(tensor.zero_points[0])) * tensor.scales[0]
     layout = "NHWC" if graph.format == "tflite" else "NCHW"
-    return Value(
-        tensor.name, _label(graph, operator), operator.kind, _sources(graph, operator), channels_first(real, layout)
-    )
+    return Value(name, _label(graph, operator), operator.kind, _sources(graph, operator), channels_first(real, layout))
 
 
 def _label(graph: Graph, operator: Operator) -> str:
@@ -177,7 +181,7 @@ def _sources(graph: Graph, operator: Operator) -> tuple[str, ...]:
         if producer is not None and producer.kind in PASSING:
             yield from behind(producer.inputs[0])
         elif producer is not None:
-            yield name
+            yield graph.rounded(name)
 
     return tuple(found for name in operator.inputs if name for found in behind(name))
 
@@ -186,9 +190,8 @@ def by_cutting(path: Path, kernels: str, x: Array, folder: Path) -> list[Value]:
     """Return what each operator of a file computes in `kernels`, which do not show it: by cutting the file there."""
     graph, found = read(path), []
     for number, operator in enumerate(o for o in graph.operators if o.kind not in PASSING):
-        part = folder / f"{number}{path.suffix}"
-        cut(path, graph.inputs, operator.outputs[:1], part)
-        real = answers(open_file(part, kernels), x)[operator.outputs[0]]
-        name, sources = operator.outputs[0], _sources(graph, operator)
+        part, name = folder / f"{number}{path.suffix}", graph.rounded(operator.outputs[0])
+        cut(path, graph.inputs, [name], part)
+        real, sources = answers(open_file(part, kernels), x)[name], _sources(graph, operator)
         found.append(Value(name, _label(graph, operator), operator.kind, sources, real))
     return found
