@@ -10,7 +10,6 @@ from nbedge.localization.edge import Located, runner
 from nbedge.localization.values import Value, values_of
 from nbedge.localization.walk import DROP, Layer
 from nbedge.runtime import answers, record
-from nbedge.verification import Equivalence
 from nbedge.verification.declared import LINT
 
 README = """\
@@ -62,7 +61,7 @@ def _fill(folder: Path, found: Located) -> None:
     listed = "" if part.suffix == ".npz" else f"{part.name:<18}the candidate, up to where it goes wrong\n"
     text = README.format(
         edge=f"{edge.reference} -> {edge.candidate} ({edge.kernels})", verdict=edge.verdict, part=listed, first=shown,
-        command=" ".join(_command(part, edge, cut_at)),
+        command=" ".join(_command(part, found, cut_at)),
     )  # fmt: skip
     files.write_bytes(folder / "README.txt", text.encode())
 
@@ -93,10 +92,10 @@ def _part(folder: Path, first: Layer, path: Path, found: Located) -> Path:
     return part
 
 
-def _command(part: Path, edge: Equivalence, first: Layer | None) -> list[str]:
+def _command(part: Path, found: Located, first: Layer | None) -> list[str]:
     words = ["nbedge", "verify", "expected.npz", part.name]
-    if part.suffix == ".tflite" and edge.kernels != LINT:
-        words += ["--kernels", edge.kernels]
-    if first is not None and first.lost_db > DROP:  # what it should have had, had it lost no more than it may
+    if part.suffix == ".tflite" and found.edge.kernels != LINT:
+        words += ["--kernels", found.edge.kernels]
+    if found.after.quantized and first is not None and first.lost_db > DROP:
         words += ["--sqnr", f"{first.sqnr_db + first.lost_db - DROP:.1f}"]
     return words
