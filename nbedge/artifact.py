@@ -1,14 +1,13 @@
-"""Artifact: an exported file and what it says of itself; Exporter: what a plug-in must be."""
+"""Artifact: an exported file and what it says of itself."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from nbedge import files
-from nbedge.errors import ExportError, InputError
+from nbedge.errors import InputError
 from nbedge.preprocessing import Preprocessing
 
 SCHEMA_VERSION = 1
@@ -141,84 +140,3 @@ def read(path: Path) -> Artifact:
 
 def _tensor(values: dict[str, Any]) -> TensorSpec:
     return TensorSpec(**{**values, "shape": tuple(values["shape"])})
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What an exporter is asked to do, in a process of its own.
-
-    Attributes:
-        source: the file to convert, a copy that may be spoiled.
-        targets: scheme -> file to write.
-        calibration: `.npy`, preprocessed inputs (n, c, h, w) float32, as the source's input takes them.
-        workdir: an empty folder for everything else; it is thrown away.
-    """
-
-    source: Path
-    targets: Mapping[str, Path]
-    calibration: Path
-    workdir: Path
-
-
-class Exporter(Protocol):
-    """A plug-in of the entry-point group `nbedge.exporters`: it makes files of one format from another.
-
-    Attributes:
-        consumes: format of the source ("torch" is a `torch.export` program, `.pt2`).
-        produces: format written.
-        schemes: the schemes that it can write.
-        extra: the extra of nbedge that installs what it needs.
-        packages: distributions whose versions are recorded in the sidecar.
-    """
-
-    @property
-    def consumes(self) -> str:
-        """See above."""
-        ...
-
-    @property
-    def produces(self) -> str:
-        """See above."""
-        ...
-
-    @property
-    def schemes(self) -> frozenset[str]:
-        """See above."""
-        ...
-
-    @property
-    def extra(self) -> str:
-        """See above."""
-        ...
-
-    @property
-    def packages(self) -> tuple[str, ...]:
-        """See above."""
-        ...
-
-    def convert(self, job: Job) -> None:
-        """Write every file of `job.targets`; anything raised or printed goes into the log."""
-
-    def signature(self, path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-        """Read the inputs and outputs of a file that `convert` wrote."""
-
-
-def exporters() -> dict[str, Exporter]:
-    """Return every installed exporter by the name of its entry point."""
-    return {entry.name: entry.load() for entry in entry_points(group="nbedge.exporters")}
-
-
-def exporter_of(format: str, scheme: str) -> tuple[str, Exporter]:
-    """Find the exporter that writes `scheme` in `format`.
-
-    Raises:
-        ExportError: no installed exporter does.
-    """
-    found = exporters()
-    for name, candidate in found.items():
-        if candidate.produces == format and scheme in candidate.schemes:
-            return name, candidate
-    offered = sorted(f"{e.produces}: {', '.join(sorted(e.schemes))}" for e in found.values())
-    raise ExportError(
-        f"no exporter writes {scheme!r} in the format {format!r}; installed are {'; '.join(offered) or 'none'}"
-    )

@@ -1,6 +1,6 @@
 """What turns a picture into a network's input: one record for training, calibration and the device."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,6 +69,22 @@ class Preprocessing:
         """Return (scale, shift), each (c,), with x = picture * scale + shift."""
         mean, std = np.asarray(self.mean), np.asarray(self.std)
         return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+
+    def of_pixels(self) -> "Preprocessing":
+        """Return that of a network which normalises by itself: the input is the picture, 0 to 255."""
+        channels = self.shape[0]
+        return replace(self, mean=(0.0,) * channels, std=(1 / 255,) * channels)
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether the input is the picture, 0 to 255."""
+        return self == self.of_pixels()
+
+    def pixels(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the pixels (n, c, h, w), whole numbers from 0 to 255, of inputs x of the same shape."""
+        scale, shift = (values.reshape(-1, 1, 1) for values in self.scale_shift())
+        whole: NDArray[np.float32] = np.clip(np.rint((x - shift) / scale), 0, 255).astype(np.float32)
+        return whole
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

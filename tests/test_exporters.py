@@ -26,7 +26,7 @@ Array = NDArray[np.float32]
 CONVERT = """
 import json, socket, sys
 from pathlib import Path
-from nbedge.artifact import Job, exporters
+from nbedge.exporter import Job, exporters
 
 def refuse(*_):
     raise AssertionError("the converter wants the network")
@@ -96,6 +96,10 @@ def convert(at: Converted, name: str, source: str, targets: dict[str, str], run:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def named(format: str, *schemes: str) -> dict[str, str]:
+    return {scheme: f"{scheme}.{format}" for scheme in schemes}
+
+
 @pytest.fixture(scope="module", params=[(1, 28), (3, 32)], ids=["gray", "rgb"])
 def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Converted:
     channels, size = request.param
@@ -108,8 +112,11 @@ def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     np.save(at.folder / "calibration.npy", at.pictures)
     write_program(net, (1, channels, size, size), at.folder / "net.pt2")
     convert(at, "onnx", "net.pt2", {"fp32": "fp32.onnx"})
-    convert(at, "onnx-int8", "fp32.onnx", {"int8": "int8.onnx", "int8-float-io": "int8-float-io.onnx"})
-    convert(at, "tflite", "fp32.onnx", {"fp32": "fp32.tflite", "int8": "int8.tflite"})
+    convert(at, "onnx-fp16", "fp32.onnx", {"fp16": "fp16.onnx"})
+    convert(at, "onnx-int8", "fp32.onnx", named("onnx", "int8", "int8-float-io", "int8x16", "dynamic"))
+    convert(at, "tflite", "fp32.onnx", named("tflite", "fp32", "fp16", "int8", "int8-float-io", "int8x16"))
+    schemes = named("tflite", "fp16", "dynamic", "int8", "int8-float-io", "int8x16")
+    convert(at, "tflite-quantizer", "fp32.tflite", {scheme: f"second-{file}" for scheme, file in schemes.items()})
     return at
 
 
@@ -171,13 +178,49 @@ def test_float_files_give_what_torch_gives(converted: Converted) -> None:
         np.testing.assert_allclose(found, converted.logits, rtol=0, atol=limit)
 
 
+#: file -> least SQNR in dB against torch; files of more bits are better
+QUANTIZED = {
+    "fp16.onnx": 45, "dynamic.onnx": 20, "int8.onnx": 15, "int8-float-io.onnx": 15, "int8x16.onnx": 25,
+    "fp16.tflite": 45, "int8.tflite": 15, "int8-float-io.tflite": 15, "int8x16.tflite": 25,
+    "second-fp16.tflite": 45, "second-dynamic.tflite": 20, "second-int8.tflite": 15,
+    "second-int8-float-io.tflite": 15, "second-int8x16.tflite": 25,
+}  # fmt: skip
+
+
 @pytest.mark.group("export")
-def test_integer_files_stay_close_to_torch(converted: Converted) -> None:
-    for found in (
-        run_onnx(converted.folder / "int8.onnx", converted.pictures),
-        run_tflite(converted.folder / "int8.tflite", converted.pictures),
-    ):
-        assert signal_to_noise(converted.logits, found) > 15
+@pytest.mark.parametrize("file", QUANTIZED)
+def test_quantized_files_stay_close_to_torch(converted: Converted, file: str) -> None:
+    run = run_onnx if file.endswith("onnx") else run_tflite
+    assert signal_to_noise(converted.logits, run(converted.folder / file, converted.pictures)) > QUANTIZED[file]
+
+
+#: file -> numpy types of its tensors, ends included
+TYPES = {
+    "fp16.tflite": {"float32", "float16", "int32"}, "int8.tflite": {"int8", "int32"},
+    "int8-float-io.tflite": {"float32", "int8", "int32"}, "int8x16.tflite": {"int16", "int8", "int64", "int32"},
+    "second-fp16.tflite": {"float32", "float16", "int32"}, "second-int8.tflite": {"int8", "int32"},
+    "second-int8-float-io.tflite": {"float32", "int8", "int32"}, "second-dynamic.tflite": {"float32", "int8", "int32"},
+    "second-int8x16.tflite": {"int16", "int8", "int64", "int32"},
+}  # fmt: skip
+
+
+@pytest.mark.group("export")
+@pytest.mark.parametrize("file", TYPES)
+def test_tflite_files_hold_the_types_of_their_scheme(converted: Converted, file: str) -> None:
+    tensors = interpreter(converted.folder / file).get_tensor_details()
+    assert {np.dtype(tensor["dtype"]).name for tensor in tensors} == TYPES[file]
+
+
+@pytest.mark.group("export")
+def test_every_weight_of_a_dynamic_onnx_file_has_a_scale_of_each_channel(converted: Converted) -> None:
+    import onnx as library
+
+    graph = library.load(converted.folder / "dynamic.onnx").graph
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    weights = [node.input[1] for node in graph.node if node.op_type == "ConvInteger"]
+    assert len(weights) == 4
+    for name in weights:
+        assert list(values[name.replace("quantized", "scale")].dims) == [1, values[name].dims[0], 1, 1]
 
 
 @pytest.mark.group("export")
@@ -273,10 +316,10 @@ def test_a_second_process_writes_the_same_bytes(converted: Converted) -> None:
 
 
 def test_importing_the_exporters_is_cheap() -> None:
-    heavy = {"torch", "onnx", "onnxruntime", "tensorflow", "onnx2tf", "ai_edge_litert"}
-    code = "import sys; from nbedge.artifact import exporters; print(sorted(exporters()), *sys.modules)"
+    heavy = {"torch", "onnx", "onnxruntime", "tensorflow", "onnx2tf", "ai_edge_litert", "ai_edge_quantizer"}
+    code = "import sys; from nbedge.exporter import exporters; print(sorted(exporters()), *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("['onnx', 'onnx-int8', 'tflite']")
+    assert done.stdout.startswith("['onnx', 'onnx-fp16', 'onnx-int8', 'tflite'")
     assert heavy.isdisjoint(done.stdout.split())
 
 
@@ -289,13 +332,13 @@ def tiny_model(path: Path, op_type: str, shape: list[int | str]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("shape", [["batch", 3, 4, 4], [1, 3, 4]])
+@pytest.mark.parametrize("shape", [[1, 3, "height", 4], [1, 3, 4]])
 def test_signature_refuses_other_shapes(tmp_path: Path, shape: list[int | str]) -> None:
-    with pytest.raises(ExportError, match="static NCHW or NC"):
+    with pytest.raises(ExportError, match="NCHW or NC"):
         onnx.read_signature(tiny_model(tmp_path / "tiny.onnx", "Relu", shape))
 
 
 def test_integer_io_is_refused_where_the_file_computes_in_float(tmp_path: Path) -> None:
     source = tiny_model(tmp_path / "tiny.onnx", "Erf", [1, 3, 4, 4])
     with pytest.raises(ExportError, match=r"'input' meets .'Erf'.*'int8-float-io'"):
-        onnx_int8._write_integer_io(source, tmp_path / "int8.onnx")
+        onnx_int8._write_integer_io(source, tmp_path / "int8.onnx", pixels=False)

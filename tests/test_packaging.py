@@ -88,8 +88,10 @@ def test_the_installed_package_is_the_wheel(installed: Installed) -> None:
 
 
 def test_the_exporters_are_found(installed: Installed) -> None:
-    program = "from nbedge.artifact import exporters; print(*sorted(exporters()))"
-    assert installed.run("python", "-c", program).split() == ["onnx", "onnx-int8", "tflite"]
+    program = "from nbedge.exporter import exporters; print(*sorted(exporters()))"
+    assert installed.run("python", "-c", program).split() == [
+        "onnx", "onnx-fp16", "onnx-int8", "tflite", "tflite-litert", "tflite-quantizer",
+    ]  # fmt: skip
 
 
 def test_a_sample_network_and_the_report_template_are_there(installed: Installed) -> None:

@@ -16,6 +16,7 @@ from nbedge.blocks import Template
 from nbedge.contraction import contract
 from nbedge.errors import InputError
 from nbedge.expansion import expand
+from nbedge.graph import read
 from nbedge.plan import BLOCKS, Plan, Site, fingerprint
 from nbedge.preprocessing import Preprocessing
 from nbedge.proposal import propose
@@ -662,7 +663,7 @@ def test_a_float_file_is_no_int8(tmp_path: Path) -> None:
     graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [weight])
     path = tmp_path / "float.onnx"
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
-    checks = {check.name: check for check in kernel_checks(path, "int8")}
+    checks = {check.name: check for check in kernel_checks(read(path), "int8")}
     assert {name: check.verdict for name, check in checks.items()} == dict.fromkeys(checks, Verdict.FAIL)
     assert checks["float multiply-accumulates"].value == 1
-    assert [check.verdict for check in kernel_checks(path, "fp32")] == [Verdict.PASS]
+    assert [check.verdict for check in kernel_checks(read(path), "fp32")] == [Verdict.PASS]

@@ -1,42 +1,62 @@
-"""Quantized ONNX by ONNX Runtime's static quantization: 8-bit weights per channel, 8-bit activations.
+"""Quantized ONNX by ONNX Runtime's quantizer: 8-bit weights per channel; 8-bit, 16-bit or float activations.
 
-Activations are unsigned, for signed ones are 1.5-2 times slower on x64; weights are per channel, for one scale
-a tensor can ruin a depthwise net (both measured). The outer steps can be left out, so that input and output are bytes.
+Which types are right depends on the device. On x64 activations are unsigned, for signed ones are 1.5-2 times slower;
+without VNNI instructions the products of two neighbours saturate at 16 bits, so that weights get 7 bits there; on ARM
+both are signed. Weights are per channel, for one scale a tensor can ruin a depthwise net (all measured, or ONNX
+Runtime's documentation of quantization). The outer steps can be left out, so that input and output are integers.
 """
 
 import json
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nbedge.artifact import QUANTIZATION, Job, TensorSpec
+from nbedge.artifact import QUANTIZATION, TensorSpec
 from nbedge.errors import ExportError, needs
-from nbedge_exporters.onnx import read_signature
+from nbedge.exporter import Job
+from nbedge.runtime import import_onnxruntime
+from nbedge_exporters.onnx import read_signature, take_bytes_
+
+#: method -> ONNX Runtime's name of it
+METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
+#: target -> (type of 8-bit activations, whether weights get 7 bits)
+TARGETS = {"x86-vnni": ("QUInt8", False), "x86-avx2": ("QUInt8", True), "arm": ("QInt8", False)}
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxInt8Exporter:
-    """Writes 8-bit ONNX from float32 ONNX."""
+    """Writes quantized ONNX from float32 ONNX."""
 
     consumes: str = "onnx"
     produces: str = "onnx"
-    schemes: frozenset[str] = frozenset({"int8", "int8-float-io"})
+    schemes: frozenset[str] = frozenset({"dynamic", "int8", "int8-float-io", "int8x16"})
+    backend: str = "onnxruntime"
+    options: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: {
+            "method": tuple(METHODS), "operators": ("qdq", "qoperator"), "target": tuple(TARGETS),
+            "input": ("float32", "uint8"),
+        }
+    )  # fmt: skip
+    needs: Mapping[str, str] = field(default_factory=lambda: {"input": "float32"})
     extra: str = "onnx"
     packages: tuple[str, ...] = ("onnx", "onnxruntime")
 
     def convert(self, job: Job) -> None:
         """Quantize `job.source` with the ranges seen on all of `job.calibration`."""
-        # else the import makes an identifier of the machine in ~/.cache and reports to Microsoft
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        float_io = job.targets.get("int8-float-io", job.workdir / "float-io.onnx")
-        _quantize(job.source, float_io, np.load(job.calibration))
-        if "int8" in job.targets:
-            _write_integer_io(float_io, job.targets["int8"])
+        import_onnxruntime()  # with its telemetry off
+        if "dynamic" in job.targets:
+            _dynamic(job, job.targets["dynamic"])
+        if job.targets.keys() & {"int8", "int8-float-io"}:
+            activations, _ = TARGETS[job.settings.get("target", "x86-vnni")]
+            _static(job, "int8", activations, job.settings.get("operators", "qdq"))
+        if "int8x16" in job.targets:
+            if job.settings.get("operators") == "qoperator":
+                raise ExportError("ONNX has no quantized operators of 16-bit activations; use the operators 'qdq'")
+            _static(job, "int8x16", "QInt16", "qdq")
 
     def signature(self, path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
         """Read the inputs and outputs; integer ones with their scale and zero point."""
@@ -58,32 +78,98 @@ class _Pictures:
         return None if picture is None else {self.name: picture[None]}
 
 
-def _quantize(source: Path, target: Path, calibration: NDArray[np.float32]) -> None:
+def _dynamic(job: Job, target: Path) -> None:
+    with needs("onnx"):
+        import onnx
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    (entry,), _ = read_signature(job.source)
+    if not entry.shape[0]:
+        raise ExportError(
+            "the ranges of a dynamic file are those of a whole batch: answers would depend on the other inputs; "
+            "use the batch 1"
+        )
+    quantize_dynamic(job.source, target, weight_type=QuantType.QInt8)
+    model = onnx.load(target)
+    _scale_channels_(model, onnx.load(job.source))
+    if job.settings.get("input") == "uint8":
+        take_bytes_(model)
+    onnx.checker.check_model(model, full_check=True)
+    target.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _scale_channels_(model: Any, source: Any) -> None:
+    """Quantize the weights of integer convolutions channel by channel; ONNX Runtime gives them one scale."""
+    from onnx import numpy_helper
+
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    floats = {tensor.name: numpy_helper.to_array(tensor) for tensor in source.graph.initializer}
+    for node in (node for node in model.graph.node if node.op_type == "ConvInteger"):
+        name = node.input[1].removesuffix("_quantized")
+        weight = floats[name]
+        rows = np.abs(weight.reshape(len(weight), -1)).max(1)
+        scales = (np.where(rows > 0, rows, 1) / 127).astype(np.float32)
+        along = scales.reshape(-1, *(1,) * (weight.ndim - 1))
+        steps = np.clip(np.rint(weight / along), -127, 127).astype(np.int8)
+        held[node.input[1]].CopyFrom(numpy_helper.from_array(steps, node.input[1]))
+        # it multiplies answers (n, o, h, w)
+        held[f"{name}_scale"].CopyFrom(numpy_helper.from_array(along[None, :, 0], f"{name}_scale"))
+
+
+def _static(job: Job, scheme: str, activations: str, operators: str) -> None:
+    """Write `scheme`, and with int8 the form of float32 input and output if it is asked for."""
+    kept, pixels = job.targets.get(f"{scheme}-float-io"), job.settings.get("input") == "uint8"
+    float_io = job.workdir / f"{scheme}-float-io.onnx"
+    _quantize(job, float_io, activations, operators)
+    if scheme in job.targets:
+        _write_integer_io(float_io, job.targets[scheme], pixels)
+    if kept is not None:
+        kept.write_bytes(float_io.read_bytes())
+        if pixels:
+            _write_integer_io(float_io, kept, pixels, ends=("input",))
+
+
+def _quantize(job: Job, target: Path, activations: str, operators: str) -> None:
     with needs("onnx"):
         from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    (entry,), _ = read_signature(source)
+    (entry,), _ = read_signature(job.source)
+    extra: dict[str, Any] = {}
+    if job.settings.get("input") == "uint8":  # a pixel is its own integer
+        dtype = np.dtype({"QUInt8": np.uint8, "QInt8": np.int8, "QInt16": np.int16}[activations])
+        black = np.array(-128 if activations == "QInt8" else 0, dtype)
+        extra["TensorQuantOverrides"] = {entry.name: [{"scale": np.array(1, np.float32), "zero_point": black}]}
+    _, reduced = TARGETS[job.settings.get("target", "x86-vnni")]
     quantize_static(
-        source,
+        job.source,
         target,
-        _Pictures(entry.name, iter(calibration)),
-        quant_format=QuantFormat.QDQ,
+        _Pictures(entry.name, iter(np.load(job.calibration))),
+        quant_format=QuantFormat.QDQ if operators == "qdq" else QuantFormat.QOperator,
         per_channel=True,
-        activation_type=QuantType.QUInt8,
+        reduce_range=reduced,
+        activation_type=QuantType[activations],
         weight_type=QuantType.QInt8,
-        calibrate_method=CalibrationMethod.MinMax,
+        calibrate_method=CalibrationMethod[METHODS[job.settings.get("method", "minmax")]],
+        extra_options=extra,
     )
 
 
-def _write_integer_io(float_io: Path, target: Path) -> None:
+def _write_integer_io(
+    float_io: Path, target: Path, pixels: bool, ends: tuple[str, ...] = ("input", "output")
+) -> None:  # fmt: skip
     """Write `float_io` without quantizing its input and dequantizing its output."""
     import onnx
 
     model = onnx.load(float_io)
     (entry,), (exit_,) = model.graph.input, model.graph.output
-    readers = [node for node in model.graph.node if entry.name in node.input]
-    writers = [node for node in model.graph.node if exit_.name in node.output]
-    _drop(model, entry, _only(readers, "QuantizeLinear", entry.name))
-    _drop(model, exit_, _only(writers, "DequantizeLinear", exit_.name))
+    if "input" in ends:
+        readers = [node for node in model.graph.node if entry.name in node.input]
+        step = _only(readers, "QuantizeLinear", entry.name)
+        if pixels and _type_of(model, step.input[2]) != onnx.TensorProto.UINT8:
+            _dequantize_pixels_(model, entry, step)
+        else:
+            _drop(model, entry, step)
+    if "output" in ends:
+        writers = [node for node in model.graph.node if exit_.name in node.output]
+        _drop(model, exit_, _only(writers, "DequantizeLinear", exit_.name))
     # they name and type the tensors as they were; every reader infers them anew
     model.graph.ClearField("value_info")
     onnx.checker.check_model(model, full_check=True)
@@ -97,23 +183,38 @@ def _only(nodes: list[Any], op_type: str, tensor: str) -> Any:
     return nodes[0]
 
 
+def _type_of(model: Any, constant: str) -> int:
+    return next(int(tensor.data_type) for tensor in model.graph.initializer if tensor.name == constant)
+
+
+def _dequantize_pixels_(model: Any, entry: Any, step: Any) -> None:
+    """Let the input be uint8 where the integers inside are of another type: no operator turns one into the other."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    constants = {"pixel_scale": np.array(1, np.float32), "pixel_zero_point": np.array(0, np.uint8)}
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    inner = f"{entry.name}_float"
+    model.graph.node.insert(0, helper.make_node("DequantizeLinear", [entry.name, *constants], [inner], name="pixels"))
+    step.input[0] = inner
+    entry.type.tensor_type.elem_type = TensorProto.UINT8
+    _note_quantization(model, entry.name, *model.graph.initializer[-2:])
+
+
 def _drop(model: Any, tensor: Any, step: Any) -> None:
     """Remove the node `step` between the outer `tensor` and an integer one, which becomes the outer tensor."""
-    from onnx import TensorProto
-
     inner = next(name for name in (step.input[0], step.output[0]) if name != tensor.name)
-    _note_quantization(model, tensor.name, scale=step.input[1], zero_point=step.input[2])
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    _note_quantization(model, tensor.name, constants[step.input[1]], constants[step.input[2]])
+    tensor.type.tensor_type.elem_type = constants[step.input[2]].data_type
     model.graph.node.remove(step)
     for node in model.graph.node:
         node.input[:] = [tensor.name if name == inner else name for name in node.input]
         node.output[:] = [tensor.name if name == inner else name for name in node.output]
-    tensor.type.tensor_type.elem_type = TensorProto.UINT8
 
 
-def _note_quantization(model: Any, tensor: str, scale: str, zero_point: str) -> None:
+def _note_quantization(model: Any, tensor: str, scale: Any, zero_point: Any) -> None:
     """Keep in the model's metadata what the removed node knew."""
     from onnx import numpy_helper
 
-    values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if t.name in (scale, zero_point)}
-    kept = {"scale": float(values[scale]), "zero_point": int(values[zero_point])}
+    kept = {"scale": float(numpy_helper.to_array(scale)), "zero_point": int(numpy_helper.to_array(zero_point))}
     model.metadata_props.add(key=QUANTIZATION + tensor, value=json.dumps(kept))

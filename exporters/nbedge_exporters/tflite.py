@@ -1,4 +1,4 @@
-"""TFLite in float32 and all-integer int8: onnx2tf makes a SavedModel of the ONNX, TensorFlow's converter the files.
+"""TFLite in float and all-integer: onnx2tf makes a SavedModel of the ONNX, TensorFlow's converter the files.
 
 onnx2tf could write the int8 file too, but it calibrates four times, for formats nobody asked for, and lets operators
 of TensorFlow in; here the converter sees every calibration picture once and may use TFLite's own operators only.
@@ -6,19 +6,24 @@ of TensorFlow in; here the converter sees every calibration picture once and may
 
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nbedge.artifact import Job, TensorSpec
+from nbedge.artifact import TensorSpec
 from nbedge.errors import ExportError, needs
-from nbedge.runtime import layout
+from nbedge.exporter import Job
+from nbedge_exporters.tflite_file import TARGETS, all_integer, finish, read_signature
 
 Pictures = NDArray[np.float32]
+
+
+#: method of calibration that TensorFlow's converter has
+METHODS = ("minmax",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +32,17 @@ class TfliteExporter:
 
     consumes: str = "onnx"
     produces: str = "tflite"
-    schemes: frozenset[str] = frozenset({"fp32", "int8"})
+    schemes: frozenset[str] = frozenset({"fp32", "fp16", "int8", "int8-float-io", "int8x16"})
+    backend: str = "onnx2tf"
+    options: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: {"method": METHODS, "input": ("float32", "uint8"), "target": TARGETS}
+    )
+    needs: Mapping[str, str] = field(default_factory=lambda: {"batch": "1", "opset": "20", "input": "float32"})
     extra: str = "tflite"
     packages: tuple[str, ...] = ("onnx2tf", "tensorflow", "ai-edge-litert")
 
     def convert(self, job: Job) -> None:
-        """Write `job.source` in NHWC; int8 with the ranges seen on all of `job.calibration`."""
+        """Write `job.source` in NHWC; integer files with the ranges seen on all of `job.calibration`."""
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         # Keras would write its settings into the user's home, and obey those it finds there
         os.environ["KERAS_HOME"] = str(job.workdir / "keras")
@@ -40,18 +50,13 @@ class TfliteExporter:
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         pictures = np.ascontiguousarray(np.load(job.calibration).transpose(0, 2, 3, 1))
         saved = _saved_model(job, pictures[:1])
-        if "fp32" in job.targets:
-            job.targets["fp32"].write_bytes(_fp32(saved))
-        if "int8" in job.targets:
-            job.targets["int8"].write_bytes(_int8(saved, pictures))
+        for scheme, target in job.targets.items():
+            content = _converted(saved, scheme, pictures)
+            target.write_bytes(finish(content, scheme, job))
 
     def signature(self, path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
         """Read the inputs and outputs, by the names that the file gives them."""
-        interpreter = _interpreter(path.read_bytes())
-        return (
-            tuple(_spec(details) for details in interpreter.get_input_details()),
-            tuple(_spec(details) for details in interpreter.get_output_details()),
-        )
+        return read_signature(path)
 
 
 exporter = TfliteExporter()
@@ -89,46 +94,31 @@ def _run_onnx2tf(converter: Any, source: Path, sample: Pictures, output: Path) -
     )
 
 
-def _fp32(saved: Path) -> bytes:
+def _converted(saved: Path, scheme: str, pictures: Pictures) -> bytes:
     import tensorflow as tf
 
-    return bytes(tf.lite.TFLiteConverter.from_saved_model(str(saved)).convert())
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved))
+    if scheme == "fp32":
+        return bytes(converter.convert())
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if scheme == "fp16":
+        converter.target_spec.supported_types = [tf.float16]
+        return bytes(converter.convert())
+    return _integer(converter, scheme, pictures)
 
 
-def _int8(saved: Path, pictures: Pictures) -> bytes:
+def _integer(converter: Any, scheme: str, pictures: Pictures) -> bytes:
     import tensorflow as tf
 
     def one_by_one() -> Iterator[list[Pictures]]:
         return ([picture[None]] for picture in pictures)
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved))
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    sets, ends = tf.lite.OpsSet, {"int8": tf.int8, "int8x16": tf.int16, "int8-float-io": tf.float32}
     converter.representative_dataset = one_by_one
     # alone in the list: the conversion fails rather than leave an operator in float
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = converter.inference_output_type = tf.int8
-    return _all_integer(bytes(converter.convert()))
-
-
-def _all_integer(content: bytes) -> bytes:
-    """Return the file if it holds int8 and int32 only, the types that every microcontroller kernel takes."""
-    found = {np.dtype(details["dtype"]).name for details in _interpreter(content).get_tensor_details()}
-    if not found <= {"int8", "int32"}:
-        raise ExportError(f"the int8 file would hold tensors of {sorted(found)}; replace the operators that need them")
-    return content
-
-
-def _interpreter(content: bytes) -> Any:
-    with needs("tflite"):
-        from ai_edge_litert.interpreter import Interpreter
-    return Interpreter(model_content=content)
-
-
-def _spec(details: dict[str, Any]) -> TensorSpec:
-    shape = tuple(int(size) for size in details["shape"])
-    if len(shape) not in (2, 4):
-        raise ExportError(f"{details['name']!r} has the shape {shape}; only NHWC and NC are known")
-    # (0.0, 0) for a float tensor
-    scale, zero_point = details["quantization"]
-    dtype = np.dtype(details["dtype"]).name
-    return TensorSpec(details["name"], shape, dtype, layout(shape, "NHWC"), float(scale), int(zero_point))
+    converter.target_spec.supported_ops = [
+        sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        if scheme == "int8x16" else sets.TFLITE_BUILTINS_INT8
+    ]  # fmt: skip
+    converter.inference_input_type = converter.inference_output_type = ends[scheme]
+    return all_integer(bytes(converter.convert()), scheme)

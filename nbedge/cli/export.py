@@ -18,21 +18,43 @@ from nbedge.subject import refuse_other_classes
 @click.option("--out", type=click.Path(path_type=Path), default=Path("exports"), show_default=True, help="Folder.")
 @click.option("--name", help="Of the files; default the checkpoint's.")
 @click.option("--samples", default=200, show_default=True, type=click.IntRange(min=1), help="Calibration pictures.")
+@click.option("--backend", default="", help="Tools that make TFLite files, the first choice first: onnx2tf, litert.")
+@click.option("--method", default="", help="Of calibration: minmax, entropy, percentile, moving-average.")
+@click.option("--target", default="", help="What the files are for, e.g. x86-vnni, x86-avx2, arm, tflm, litert.")
+@click.option("--opset", default="", help="Of ONNX operators; default 20.")
+@click.option("--batch", type=click.Choice(["1", "dynamic"]), help="Of ONNX files; default 1.")
+@click.option("--operators", type=click.Choice(["qdq", "qoperator"]), help="Of integer ONNX files; default qdq.")
+@click.option(
+    "--input-type",
+    type=click.Choice(["float", "uint8-image"]),
+    default="float",
+    show_default=True,
+    help="Preprocessed values, or the pixels of a picture.",
+)
+@click.option(
+    "--head",
+    type=click.Choice(["logits", "softmax"]),
+    default="logits",
+    show_default=True,
+    help="Softmax gives probabilities.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace files of the same name.")
 @model_options
 @with_screen
 def command(
     screen: Screen, options: ModelOptions, checkpoint: str, formats: str, quant: str, calib: str, out: Path,
-    name: str | None, samples: int, overwrite: bool,
+    name: str | None, samples: int, backend: str, method: str, target: str, opset: str, batch: str | None,
+    operators: str | None, input_type: str, head: str, overwrite: bool,
 ) -> None:  # fmt: skip
     """Write CHECKPOINT (or a model reference) in every format and scheme."""
     with needs("train"):
         import torch
         from torch import nn
 
-        from nbedge.conversion import CHECKED, export
+        from nbedge.conversion import CHECKED, Options, export
         from nbedge.data import load
         from nbedge.verification import Chain
+    chosen = Options(_words(backend), opset, batch or "", method, operators or "", _words(target), input_type, head)
     subject = open_subject(checkpoint, options)
     if not isinstance(subject.model, nn.Module):
         raise InputError(f"{checkpoint} is an exported file already; export takes a checkpoint or a model reference")
@@ -44,7 +66,7 @@ def command(
         preprocess=prepare, classes=subject.classes or splits.classes, out=out, formats=formats.split(","),
         quant=quant.split(","), check_on=prepare(held.images[:]), labels=held.labels,
         name=name or Path(checkpoint.rpartition(":")[2]).stem, derived_from=Path(checkpoint).name,
-        overwrite=overwrite, progress=screen.note,
+        options=chosen, overwrite=overwrite, progress=screen.note,
     )  # fmt: skip
     if len(splits.calibration) < samples:
         screen.note(f"{len(splits.calibration)} calibration pictures, not {samples}: half of the training part at most")
@@ -59,3 +81,7 @@ def command(
         for e in exported
     ]
     screen.result({"files": files})
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(",")))

@@ -1,6 +1,7 @@
 """Conversion: export() makes the files, each verified before it is kept."""
 
 from nbedge.conversion.chain import require, steps
+from nbedge.conversion.options import HEADS, INPUTS, Options
 from nbedge.conversion.workshop import CHECKED, Exported, export
 
-__all__ = ["CHECKED", "Exported", "export", "require", "steps"]
+__all__ = ["CHECKED", "HEADS", "INPUTS", "Exported", "Options", "export", "require", "steps"]

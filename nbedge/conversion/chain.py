@@ -1,11 +1,14 @@
 """Which exporters run, in which order, to make the files that were asked for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from typing import Optional
 
-from nbedge.artifact import SCHEMES, Exporter, exporter_of
+from nbedge.artifact import SCHEMES
+from nbedge.conversion.options import Options
 from nbedge.errors import ExportError, MissingDependencyError
+from nbedge.exporter import Exporter, exporter_of, exporters
 
 #: what every chain starts from
 TORCH = "torch"
@@ -13,30 +16,43 @@ TORCH = "torch"
 
 @dataclass(slots=True)
 class Step:
-    """One exporter and the schemes it is asked for in this run."""
+    """One exporter, and what it is asked for in this run.
+
+    Attributes:
+        name: of its entry point.
+        exporter: the plug-in.
+        settings: of its options, those that are set.
+        source: what makes its source; None: it starts from torch.
+        schemes: that it makes.
+        kept: those of them that were asked for; the others are made to go on from, or to compare with.
+    """
 
     name: str
     exporter: Exporter
+    settings: Mapping[str, str]
+    source: Optional["Step"]
     schemes: set[str] = field(default_factory=set)
+    kept: set[str] = field(default_factory=set)
 
 
-def steps(formats: Iterable[str], schemes: Iterable[str]) -> list[Step]:
+def steps(formats: Iterable[str], schemes: Iterable[str], options: Options | None = None) -> list[Step]:
     """Return the steps that make every scheme in every format, sources first.
 
     A step that consumes a format is fed that format's fp32 file, which is made even if nobody asked to keep it.
 
     Raises:
-        ExportError: a scheme is unknown, or no exporter makes what was asked for.
+        ExportError: a scheme is unknown, or no exporter makes what was asked for, or in the way that was asked for.
     """
-    found: dict[str, Step] = {}
+    chain = _Chain(options or Options())
     wanted = [(format, scheme) for format in formats for scheme in schemes]
     if not wanted:
         raise ExportError("there is nothing to export; name at least one format and one scheme")
     for format, scheme in wanted:
         if scheme not in SCHEMES:
             raise ExportError(f"unknown scheme {scheme!r}; choose from {', '.join(SCHEMES)}")
-        _add(found, format, scheme, ())
-    return list(found.values())
+        chain.add(format, scheme, chain.options.settings()).kept.add(scheme)
+    chain.refuse_without_effect()
+    return chain.found
 
 
 def require(exporter: Exporter) -> None:
@@ -54,12 +70,58 @@ def require(exporter: Exporter) -> None:
             ) from error
 
 
-def _add(found: dict[str, Step], format: str, scheme: str, above: tuple[str, ...]) -> None:
-    name, exporter = exporter_of(format, scheme)
-    if name in above:
-        raise ExportError(f"the exporters {', '.join(above)} consume each other's files; uninstall one of them")
-    if exporter.consumes != TORCH:
-        _add(found, exporter.consumes, "fp32", (*above, name))
-    schemes = found.setdefault(name, Step(name, exporter)).schemes
-    # a quantized file is compared with the float32 one of its format
-    schemes |= {scheme, "fp32"} & exporter.schemes
+class _Chain:
+    """Steps as they are found."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.found: list[Step] = []
+        known = {exporter.backend for exporter in exporters().values()}
+        unknown = [name for name in options.backend if name not in known]
+        if unknown:
+            raise ExportError(
+                f"no installed exporter has the backend {unknown[0]!r}; there are {', '.join(sorted(known))}"
+            )
+
+    def add(self, format: str, scheme: str, settings: Mapping[str, str], above: tuple[str, ...] = ()) -> Step:
+        """Return the step that makes `scheme` in `format`, made with its sources if it is not there yet."""
+        name, exporter = exporter_of(format, scheme, self.options.backend[:1])
+        if name in above:
+            raise ExportError(f"the exporters {', '.join(above)} consume each other's files; uninstall one of them")
+        own = self._own(name, exporter, settings)
+        source = None
+        if exporter.consumes != TORCH:
+            source = self.add(exporter.consumes, "fp32", {**settings, **exporter.needs}, (*above, name))
+        step = next((s for s in self.found if s.name == name and s.settings == own and s.source is source), None)
+        if step is None:
+            step = Step(name, exporter, own, source)
+            self.found.append(step)
+        # a quantized file is compared with the float32 one of its format
+        step.schemes |= {scheme, "fp32"} & exporter.schemes
+        return step
+
+    def _own(self, name: str, exporter: Exporter, settings: Mapping[str, str]) -> dict[str, str]:
+        """Return the settings of the exporter's own options, but for those that are its usual ones."""
+        own = {option: settings[option] for option in exporter.options if option in settings}
+        for option, value in own.items():
+            known = exporter.options[option]
+            if value not in known:
+                raise ExportError(
+                    f"the exporter {name} ({exporter.backend}) has no {option} {value!r}; it has {', '.join(known)}"
+                )
+        own = {option: value for option, value in own.items() if value != exporter.options[option][0]}
+        meant = [target for target in self.options.target if target in exporter.options.get("target", ())]
+        if len(meant) > 1:
+            raise ExportError(f"the targets {' and '.join(meant)} need files of their own; export for one at a time")
+        return {**own, "target": meant[0]} if meant else own
+
+    def refuse_without_effect(self) -> None:
+        """Refuse an option that no exporter of this run has."""
+        for option, value in self.options.settings().items():
+            if not any(option in step.exporter.options for step in self.found):
+                raise ExportError(f"{option} {value!r} has no effect on these files; leave it out")
+        known = {target for step in self.found for target in step.exporter.options.get("target", ())}
+        for target in self.options.target:
+            if target not in known:
+                shown = f"know {', '.join(sorted(known))}" if known else "know no targets"
+                raise ExportError(f"unknown target {target!r}: the exporters of these files {shown}")

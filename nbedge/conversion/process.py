@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from nbedge import errors
-from nbedge.artifact import Job
 from nbedge.errors import ExportError, NbedgeError
+from nbedge.exporter import Job
 
 TIMEOUT_S = 1800
 #: what keeps converters quiet, and their files the same in every process
@@ -49,7 +49,9 @@ def to_dict(name: str, job: Job, answer: Path) -> dict[str, object]:
     """Return the request that the worker reads."""
     return {
         "exporter": name, "source": str(job.source), "targets": {s: str(p) for s, p in job.targets.items()},
-        "calibration": str(job.calibration), "workdir": str(job.workdir), "answer": str(answer),
+        "calibration": str(job.calibration), "workdir": str(job.workdir), "settings": dict(job.settings),
+        "preprocessing": job.preprocessing.to_dict() if job.preprocessing else None, "classes": job.classes,
+        "answer": str(answer),
     }  # fmt: skip
 
 

@@ -6,14 +6,19 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from nbedge.artifact import Job, exporters
+from nbedge.exporter import Job, exporters
+from nbedge.preprocessing import Preprocessing
 
 
 def main(request: Path) -> int:
     """Do the job that `request` describes; on an error write what it was beside it."""
     values: dict[str, Any] = json.loads(request.read_text(encoding="utf-8"))
-    targets = {scheme: Path(path) for scheme, path in values["targets"].items()}
-    job = Job(Path(values["source"]), targets, Path(values["calibration"]), Path(values["workdir"]))
+    prepared = values["preprocessing"]
+    job = Job(
+        Path(values["source"]), {scheme: Path(path) for scheme, path in values["targets"].items()},
+        Path(values["calibration"]), Path(values["workdir"]), values["settings"],
+        Preprocessing.from_dict(prepared) if prepared else None, tuple(values["classes"]),
+    )  # fmt: skip
     try:
         exporters()[values["exporter"]].convert(job)
     except BaseException as error:  # converters raise whatever they like, SystemExit included

@@ -40,6 +40,8 @@ def families(
     dark, bright = _range(shape, preprocessing, real)
     # what no input can be would only show how a file saturates
     noise = np.clip(noise, np.minimum(dark, bright), np.maximum(dark, bright))
+    if preprocessing is not None and preprocessing.takes_pixels:
+        noise = np.rint(noise)
     return {**found, "noise": noise, "extreme": _extremes(shape, dark, bright)}
 
 

@@ -46,7 +46,7 @@ def lint(
     if graph.format == "tflite":
         checks = [*type_checks(graph, scheme), *scale_checks(graph)]
     else:
-        checks = [*kernel_checks(path, scheme), *onnx_scale_checks(graph)]
+        checks = [*kernel_checks(graph, scheme), *onnx_scale_checks(graph)]
     checks += float_weights(graph, scheme) + channel_checks(graph)
     checks += storage_checks(graph, scheme, target) + target_checks(graph, target)
     if reference is not None and reference.suffix in READABLE:

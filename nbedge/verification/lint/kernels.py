@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nbedge.artifact import SCHEMES
+from nbedge.graph import Graph
 from nbedge.runtime import import_onnxruntime
 from nbedge.verification.equivalence import Check, at_most, reported
 from nbedge.verification.lint.types import ends_check
@@ -15,17 +16,20 @@ FLOAT_MACS = {"Conv", "Gemm", "MatMul", "ConvTranspose", "FusedConv", "FusedGemm
 INTEGER_MACS = {"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger", "NhwcQLinearConv"}
 
 
-def kernel_checks(path: Path, scheme: str) -> list[Check]:
+def kernel_checks(graph: Graph, scheme: str) -> list[Check]:
     """Judge whether an ONNX file computes with the types of `scheme`.
 
-    Looked at is the graph that ONNX Runtime really runs on this processor, after its optimizer.
+    Looked at is the graph that ONNX Runtime really runs on this processor, after its optimizer; of signed activations
+    that which it runs on ARM, for which they are made.
     """
     onnxruntime = import_onnxruntime()
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
         options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        if _signed(graph):
+            options.add_session_config_entry("session.qdqisint8allowed", "1")
+        session = onnxruntime.InferenceSession(graph.path, options, providers=["CPUExecutionProvider"])
         operators = _operators(Path(folder) / "optimized.onnx")
     macs = sum(operators[name] for name in FLOAT_MACS)
     if SCHEMES[scheme][1] != "int8":
@@ -38,6 +42,12 @@ def kernel_checks(path: Path, scheme: str) -> list[Check]:
     return [at_most("float multiply-accumulates", macs, 0, "operators", detail), some, ends_check(ends, scheme)]
 
 
+def _signed(graph: Graph) -> bool:
+    """Return whether activations are int8."""
+    made = {name for operator in graph.operators if operator.kind == "QuantizeLinear" for name in operator.outputs}
+    return any(graph.tensors[name].dtype == "int8" for name in made & graph.tensors.keys())
+
+
 def _operators(path: Path) -> Counter[str]:
     import onnx
 
@@ -46,4 +56,5 @@ def _operators(path: Path) -> Counter[str]:
 
 
 def _type(name: str) -> str:
-    return {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int8)": "int8"}.get(name, name)
+    kind = name.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32"}.get(kind, kind)

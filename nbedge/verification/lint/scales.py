@@ -26,7 +26,8 @@ PASSING = ("RESHAPE", "MAX_POOL_2D", "PAD", "TRANSPOSE", "SQUEEZE", "STRIDED_SLI
 def scale_checks(graph: Graph) -> list[Check]:
     """Judge every scale and zero point of the activations, those with a fixed scale, and the biases."""
     made = {name for operator in graph.operators for name in operator.outputs} | set(graph.inputs)
-    activations = [t for name, t in graph.tensors.items() if name in made and t.dtype in QUANTIZED]
+    pixels = {operator.inputs[0] for operator in graph.operators if operator.kind == "CAST"} & set(graph.inputs)
+    activations = [t for name, t in graph.tensors.items() if name in made - pixels and t.dtype in QUANTIZED]
     if not activations:
         return []
     strange = [t.name for t in activations if not _sane(t)]

@@ -8,8 +8,8 @@ from nbedge.verification.equivalence import Check, at_least, at_most, reported
 
 #: operators that change nothing but the type
 CASTS = ("QUANTIZE", "DEQUANTIZE")
-#: scheme's word for input and output -> types
-ENDS = {"int8": {"int8", "uint8"}, "int16": {"int16"}, "fp32": {"float32"}}
+#: scheme's word for input and output -> types; uint8 are pixels of a picture
+ENDS = {"int8": {"int8", "uint8"}, "int16": {"int16", "uint8"}, "fp32": {"float32", "uint8"}}
 
 
 def type_checks(graph: Graph, scheme: str) -> list[Check]:

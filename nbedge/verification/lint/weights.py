@@ -15,6 +15,8 @@ from nbedge.verification.equivalence import Check, at_most, not_checked, reporte
 STEPS = 0.51
 #: widest scale of a channel over max|w| / 127, the scale that uses all steps; a narrower one clips what lies outside
 WIDEST = 1.01
+#: largest step of weights with 7 bits, which processors without VNNI instructions need lest their sums saturate
+REDUCED = 64
 #: largest channel over the smallest above which one scale for all would lose the small ones: of 7 bits, a channel that
 #: is 50 times smaller keeps 1
 SPREAD = 50.0
@@ -115,14 +117,16 @@ def requantized(graph: Graph, reference: Graph) -> list[Check]:
             else []
         )
     apart = [float(_apart(w, f).max()) for w, f in pairs]
-    wide = [float(_width(w, f).max()) for w, f in pairs]
+    largest = _largest_step(graph, held)
+    wide = [float(_width(w, f, largest).max()) for w, f in pairs]
     worst, widest = int(np.argmax(apart)), int(np.argmax(wide))
     channel = int(_apart(*pairs[worst]).reshape(len(pairs[worst][0].values), -1).max(1).argmax())
     missing = len(held) - len(pairs)
     return [
         at_most("weights as requantized", apart[worst], STEPS, "steps",
                 f"{len(pairs)} of {len(held)} tensors; worst {pairs[worst][0].tensor.name}, channel {channel}"),
-        at_most("scales of weights too wide", wide[widest], WIDEST, "of max|w|/127", pairs[widest][0].tensor.name),
+        at_most("scales of weights too wide", wide[widest], WIDEST, f"of max|w|/{largest}",
+                pairs[widest][0].tensor.name),
         reported("weights without a float one", missing, "tensors", f"of {len(held)}, in {reference.path.name}"),
     ]  # fmt: skip
 
@@ -155,9 +159,14 @@ def _apart(weight: Weight, true: Weight) -> NDArray[np.float64]:
     return apart
 
 
-def _width(weight: Weight, true: Weight) -> NDArray[np.float64]:
+def _largest_step(graph: Graph, held: list[Weight]) -> int:
+    """Return the largest step that weights use: 127, or 64 in a file of ONNX with 7 bits throughout."""
+    reduced = graph.format == "onnx" and all(np.abs(weight.stored).max() <= REDUCED for weight in held)
+    return REDUCED if reduced else 127
+
+
+def _width(weight: Weight, true: Weight, largest: int) -> NDArray[np.float64]:
     """Return the scale of each channel over that which uses all steps; a channel of (nearly) zeros may have any."""
     rows = np.abs(true.values).reshape(len(true.values), -1).max(1)
-    largest = rows if len(weight.scales) > 1 else rows.max(keepdims=True)
-    full = largest / np.iinfo(weight.tensor.dtype).max
+    full = (rows if len(weight.scales) > 1 else rows.max(keepdims=True)) / largest
     return np.where(full > DEAD * full.max(), weight.scales / np.maximum(full, 1e-300), 1.0)

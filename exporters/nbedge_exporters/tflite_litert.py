@@ -1,0 +1,46 @@
+"""TFLite in float32 by litert-torch, straight from torch: a second converter, independent of ONNX and TensorFlow."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nbedge.artifact import TensorSpec
+from nbedge.errors import needs
+from nbedge.exporter import Job
+from nbedge_exporters.tflite_file import TARGETS, finish, read_signature
+
+
+@dataclass(frozen=True, slots=True)
+class LitertExporter:
+    """Writes float32 TFLite from a `torch.export` program."""
+
+    consumes: str = "torch"
+    produces: str = "tflite"
+    schemes: frozenset[str] = frozenset({"fp32"})
+    backend: str = "litert"
+    options: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: {"input": ("float32", "uint8"), "head": ("logits", "softmax"), "target": TARGETS}
+    )
+    needs: Mapping[str, str] = field(default_factory=dict)
+    extra: str = "litert"
+    packages: tuple[str, ...] = ("litert-torch", "ai-edge-litert")
+
+    def convert(self, job: Job) -> None:
+        """Write the program of `job.source` in NHWC."""
+        with needs(self.extra):
+            import litert_torch
+            import torch
+        program = torch.export.load(job.source)
+        (example,) = program.example_inputs[0]
+        model = litert_torch.to_channel_last_io(program.module(), args=[0])
+        model.training = False  # an exported program has no other mode, and no eval()
+        written = job.workdir / "converted.tflite"
+        litert_torch.convert(model, (example.permute(0, 2, 3, 1).contiguous(),)).export(str(written))
+        job.targets["fp32"].write_bytes(finish(written.read_bytes(), "fp32", job))
+
+    def signature(self, path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+        """Read the inputs and outputs, by the names that the file gives them."""
+        return read_signature(path)
+
+
+exporter = LitertExporter()

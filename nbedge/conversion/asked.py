@@ -1,0 +1,41 @@
+"""Asked: the network as its files must compute it, with the inputs that it then takes."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from nbedge.normalization import Normalized
+from nbedge.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """What is exported.
+
+    Attributes:
+        model: the module.
+        preprocessing: how a picture becomes its input.
+        calibration: (n, c, h, w) inputs that quantizers see.
+        held: (n, c, h, w) inputs that files are judged on.
+    """
+
+    model: nn.Module
+    preprocessing: Preprocessing
+    calibration: NDArray[np.float32]
+    held: NDArray[np.float32]
+
+    def with_head(self, head: str) -> "Asked":
+        """Return it with probabilities as output if `head` is "softmax"."""
+        return replace(self, model=nn.Sequential(self.model, nn.Softmax(1))) if head == "softmax" else self
+
+    def with_input(self, kind: str) -> "Asked":
+        """Return it with the pixels of a picture as input if `kind` is "uint8-image"."""
+        if kind == "float":
+            return self
+        calibration, held = (self.preprocessing.pixels(x) for x in (self.calibration, self.held))
+        # the whole range of a pixel: then an integer file takes pixels as they are
+        calibration[0, :, 0, 0], calibration[0, :, 0, 1] = 0, 255
+        model = Normalized(self.model, self.preprocessing)
+        return Asked(model, self.preprocessing.of_pixels(), calibration, held)

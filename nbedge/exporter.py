@@ -1,0 +1,129 @@
+"""Exporter: what a plug-in of the entry-point group `nbedge.exporters` must be, and what it is asked to do."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol
+
+from nbedge.artifact import TensorSpec
+from nbedge.errors import ExportError
+from nbedge.preprocessing import Preprocessing
+
+#: whose files are made where several backends make the same: format -> backend
+USUAL: Mapping[str, str] = {"tflite": "onnx2tf"}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What an exporter is asked to do, in a process of its own.
+
+    Attributes:
+        source: the file to convert, a copy that may be spoiled.
+        targets: scheme -> file to write.
+        calibration: `.npy`, preprocessed inputs (n, c, h, w) float32, as the source's input takes them.
+        workdir: an empty folder for everything else; it is thrown away.
+        settings: of the options that the exporter has, those that were set.
+        preprocessing: how a picture becomes the input of what is written, for formats that say it.
+        classes: names of the outputs, in order, likewise.
+    """
+
+    source: Path
+    targets: Mapping[str, Path]
+    calibration: Path
+    workdir: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
+    classes: tuple[str, ...] = ()
+
+
+class Exporter(Protocol):
+    """A plug-in of the entry-point group `nbedge.exporters`: it makes files of one format from another.
+
+    Attributes:
+        consumes: format of the source ("torch" is a `torch.export` program, `.pt2`).
+        produces: format written.
+        schemes: the schemes that it can write.
+        backend: the tool that does it, as `--backend` calls it.
+        options: what can be set, with the values that it knows; the first one is used if none is set.
+        needs: settings that its source must be made with, whatever the user has set.
+        extra: the extra of nbedge that installs what it needs.
+        packages: distributions whose versions are recorded in the sidecar.
+    """
+
+    @property
+    def consumes(self) -> str:
+        """See above."""
+        ...
+
+    @property
+    def produces(self) -> str:
+        """See above."""
+        ...
+
+    @property
+    def schemes(self) -> frozenset[str]:
+        """See above."""
+        ...
+
+    @property
+    def backend(self) -> str:
+        """See above."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, tuple[str, ...]]:
+        """See above."""
+        ...
+
+    @property
+    def needs(self) -> Mapping[str, str]:
+        """See above."""
+        ...
+
+    @property
+    def extra(self) -> str:
+        """See above."""
+        ...
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """See above."""
+        ...
+
+    def convert(self, job: Job) -> None:
+        """Write every file of `job.targets`; anything raised or printed goes into the log."""
+
+    def signature(self, path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+        """Read the inputs and outputs of a file that `convert` wrote."""
+
+
+def exporters() -> dict[str, Exporter]:
+    """Return every installed exporter by the name of its entry point."""
+    return {entry.name: entry.load() for entry in entry_points(group="nbedge.exporters")}
+
+
+def exporter_of(format: str, scheme: str, backends: Collection[str] = ()) -> tuple[str, Exporter]:
+    """Find the exporter that writes `scheme` in `format`: of one of the `backends`, else of the usual one, else any.
+
+    Raises:
+        ExportError: no installed exporter does.
+    """
+    found = exporters()
+    able = {name: e for name, e in found.items() if e.produces == format and scheme in e.schemes}
+    for wanted in (backends, (USUAL.get(format),)):
+        for name, candidate in able.items():
+            if candidate.backend in wanted:
+                return name, candidate
+    for name, candidate in able.items():
+        return name, candidate
+    offered = "; ".join(f"{format}: {', '.join(schemes)}" for format, schemes in _offered(found.values()).items())
+    raise ExportError(f"no exporter writes {scheme!r} in the format {format!r}; installed are {offered or 'none'}")
+
+
+def _offered(found: Iterable[Exporter]) -> dict[str, list[str]]:
+    """Return format -> schemes."""
+    schemes: dict[str, set[str]] = {}
+    for exporter in found:
+        schemes.setdefault(exporter.produces, set()).update(exporter.schemes)
+    return {format: sorted(schemes[format]) for format in sorted(schemes)}
