@@ -61,8 +61,10 @@ class Artifact:
         classes: names of the outputs, in order.
         derived_from: file name of the artifact or checkpoint that it was made from.
         tools: package name -> version of what wrote it.
+        head: what it gives, "logits" or "softmax" for probabilities.
         calibration: what is known of the inputs that a quantizer saw (number, distinct; mean, std, minimum and maximum
             per channel); empty for a float file.
+        verdicts: of the edges that let it through: reference, kernels and verdict of each.
         sha256: of the file.
         size_bytes: of the file.
     """
@@ -76,7 +78,9 @@ class Artifact:
     classes: tuple[str, ...]
     derived_from: str
     tools: Mapping[str, str] = field(default_factory=dict)
+    head: str = "logits"
     calibration: Mapping[str, Any] = field(default_factory=dict)
+    verdicts: tuple[Mapping[str, str], ...] = ()
     sha256: str = ""
     size_bytes: int = 0
 
@@ -127,7 +131,9 @@ def read(path: Path) -> Artifact:
             classes=tuple(values["classes"]),
             derived_from=values["derived_from"],
             tools=values["tools"],
+            head=values.get("head", "logits"),
             calibration=values.get("calibration", {}),
+            verdicts=tuple(values.get("verdicts", ())),
             sha256=values["sha256"],
             size_bytes=values["size_bytes"],
         )

@@ -1,7 +1,7 @@
 """Subject: a model ready to run, whatever it is, with what is known of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ class Subject:
         path: of an exported file.
         derived_from: name of the file that it was made from; empty where nobody said.
         calibration: what is known of the inputs that its quantizer saw; empty where nobody said.
+        head: what it gives, "logits" or "softmax" for probabilities; empty where nobody said.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Subject:
     path: Path | None = None
     derived_from: str = ""
     calibration: Mapping[str, Any] = field(default_factory=dict)
+    head: str = ""
 
     @property
     def quantized(self) -> bool:
@@ -86,42 +88,3 @@ def refuse_other_classes(subject: Subject, classes: tuple[str, ...], data: str) 
 
 def _some(words: tuple[str, ...]) -> str:
     return ", ".join(words[:10]) + (f" and {len(words) - 10} more" if len(words) > 10 else "")
-
-
-def aligned(before: Subject, after: Subject) -> tuple[Subject, Subject]:
-    """Return both with the one shape that their inputs are made in: (c, h, w), wherever each of them has its channels.
-
-    A size that is left open in one is that of the other.
-
-    Raises:
-        InputError: they take inputs of other sizes, or a size is open in both.
-    """
-    shape = _shared(before, after)
-    if shape is None:
-        raise InputError(
-            f"{before.name} takes {before.shape}, {after.name} takes {after.shape}: they cannot be compared"
-        )
-    if 0 in shape:
-        raise InputError(f"{before.name} and {after.name} take inputs of any size; pass --input, e.g. --input 3x96x96")
-    return _reshaped(before, shape), _reshaped(after, shape)
-
-
-def _shared(before: Subject, after: Subject) -> tuple[int, ...] | None:
-    """Return the shape from which the other one differs at most by channels that come last."""
-    one, other = (after, before) if before.path and not after.path else (before, after)  # a module's is no guess
-    for first, second in ((one, other), (other, one)):
-        for shape in (second.shape, second.shape[-1:] + second.shape[:-1]):
-            pairs = list(zip(first.shape, shape, strict=False))
-            if len(first.shape) == len(shape) and all(a == b or 0 in (a, b) for a, b in pairs):
-                return tuple(a or b for a, b in pairs)
-        if first.path is None:
-            break
-    return None
-
-
-def _reshaped(subject: Subject, shape: tuple[int, ...]) -> Subject:
-    prepared = subject.preprocessing
-    if prepared is not None and 0 in prepared.shape and len(shape) == PICTURE_RANK:
-        channels, height, width = shape
-        prepared = replace(prepared, shape=(channels, height, width))
-    return replace(subject, shape=shape, preprocessing=prepared)

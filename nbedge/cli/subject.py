@@ -167,7 +167,9 @@ def _checkpoint(path: Path, options: ModelOptions) -> Subject:
     from nbedge.checkpoint import load_checkpoint
 
     model, about = load_checkpoint(path, model=options.model, trust=options.trust)
-    return Subject(path.name, model, about.preprocessing, about.classes, "fp32", about.preprocessing.shape)
+    return Subject(
+        path.name, model, about.preprocessing, about.classes, "fp32", about.preprocessing.shape, head="logits"
+    )
 
 
 def _reference(text: str, options: ModelOptions) -> Subject:
@@ -209,7 +211,7 @@ def _exported(path: Path, options: ModelOptions) -> Subject:
         _refuse_other_signature(about, runner)
         return Subject(
             path.name, runner, about.preprocessing, about.classes, about.scheme, about.preprocessing.shape, path,
-            about.derived_from, about.calibration,
+            about.derived_from, about.calibration, about.head,
         )  # fmt: skip
     shape = _filled(picture_shape(runner.inputs[0]), options.shape)
     scheme = "int8" if runner.inputs[0].scale else _unclaimed(path)

@@ -15,7 +15,7 @@ from nbedge.cli.screen import DASH, Screen, verdict, with_screen
 from nbedge.cli.subject import ModelOptions, model_options, open_subject
 from nbedge.cli.verdicts import as_junit, as_markdown
 from nbedge.errors import InputError, MissingDependencyError, needs
-from nbedge.subject import Subject, aligned, refuse_other_classes
+from nbedge.subject import Subject, refuse_other_classes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,6 +124,7 @@ def _meant_for(target: str | None, subject: Subject) -> bool:
 
 def _link(before: Subject, after: Subject, how: Asked) -> Iterator[Judged]:
     """Judge a file's bytes, then its answers in each of its kernels."""
+    from nbedge.alignment import aligned
     from nbedge.verification import REAL, Verdict, declared, linted, verify_edges
     from nbedge.verification.chain import RUNTIME
 

@@ -19,16 +19,20 @@ class Asked:
         preprocessing: how a picture becomes its input.
         calibration: (n, c, h, w) inputs that quantizers see.
         held: (n, c, h, w) inputs that files are judged on.
+        head: what it gives, "logits" or "softmax".
     """
 
     model: nn.Module
     preprocessing: Preprocessing
     calibration: NDArray[np.float32]
     held: NDArray[np.float32]
+    head: str = "logits"
 
     def with_head(self, head: str) -> "Asked":
         """Return it with probabilities as output if `head` is "softmax"."""
-        return replace(self, model=nn.Sequential(self.model, nn.Softmax(1))) if head == "softmax" else self
+        if head == "logits":
+            return self
+        return replace(self, model=nn.Sequential(self.model, nn.Softmax(1)), head=head)
 
     def with_input(self, kind: str) -> "Asked":
         """Return it with the pixels of a picture as input if `kind` is "uint8-image"."""
@@ -38,4 +42,6 @@ class Asked:
         # the whole range of a pixel: then an integer file takes pixels as they are
         calibration[0, :, 0, 0], calibration[0, :, 0, 1] = 0, 255
         model = Normalized(self.model, self.preprocessing)
-        return Asked(model, self.preprocessing.of_pixels(), calibration, held)
+        return replace(
+            self, model=model, preprocessing=self.preprocessing.of_pixels(), calibration=calibration, held=held
+        )

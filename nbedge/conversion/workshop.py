@@ -228,7 +228,7 @@ class _Workshop:
         made = Artifact(
             path, step.exporter.produces, scheme, inputs, outputs, self.asked.preprocessing, self.classes, before.name,
             {"nbedge": __version__, **{package: _version(package) for package in step.exporter.packages}},
-            statistics(self.asked.calibration) if SCHEMES[scheme][1].startswith("int") else {},
+            self.asked.head, statistics(self.asked.calibration) if SCHEMES[scheme][1].startswith("int") else {},
         )  # fmt: skip
         after = replace(self._subject(path, scheme, before.name), calibration=made.calibration)
         first, *others = verify_edges(before, after, self.inputs, labels=self.labels, limits=self.limits)
@@ -243,7 +243,10 @@ class _Workshop:
                     f"{worst.detail}, in {edge.kernels} against {edge.reference}; "
                     f"see {self.out / 'logs' / step.name}.log"
                 )
-        return Exported(made, edges)
+        verdicts = tuple(
+            {"reference": edge.reference, "kernels": edge.kernels, "verdict": str(edge.verdict)} for edge in edges
+        )
+        return Exported(replace(made, verdicts=verdicts), edges)
 
     def _origin(self, step: Step, scheme: str) -> Subject:
         """Return what a file is compared with: the fp32 file of its format if it is quantized, else its source."""

@@ -71,7 +71,7 @@ class Context:
                 "training; lower it"
             )
         if self.recipe.export.formats:
-            for step in steps(self.recipe.export.formats, self.recipe.export.quant):
+            for step in steps(self.recipe.export.formats, self.recipe.export.quant, self.recipe.export):
                 require(step.exporter)
 
     @property

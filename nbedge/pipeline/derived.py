@@ -44,7 +44,7 @@ def transfer(
             about.model.text, about.preprocessing.shape, {**about.model.arguments, "num_classes": classes, **arguments}
         ),
         data=DataSection(anchored(data, Path.cwd()), mean=about.preprocessing.mean, std=about.preprocessing.std),
-        export=ExportSection(formats), transfer=TransferSection(*paths),
+        export=ExportSection(formats=formats), transfer=TransferSection(*paths),
     )  # fmt: skip
 
 

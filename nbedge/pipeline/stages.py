@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from nbedge import benchmark, files, report
+from nbedge import artifact, benchmark, files, report
+from nbedge.alignment import softmax
 from nbedge.artifact import sidecar
 from nbedge.contraction import contract
 from nbedge.conversion import CHECKED, export
@@ -84,7 +85,7 @@ def export_files(context: Context, _state: Path) -> Outcome:
         exported = export(
             context.load("contracted"), context.example, calibration=prepare(splits.calibration.images),
             preprocess=prepare, classes=splits.classes, out=context.folder / "exports",
-            formats=recipe.export.formats, quant=recipe.export.quant,
+            formats=recipe.export.formats, quant=recipe.export.quant, options=recipe.export,
             check_on=prepare(held.images[:]), labels=held.labels, name=recipe.name,
             derived_from="contracted.safetensors",
             limits=recipe.limits, overwrite=True, progress=lambda note: shown.to(next(done), note),
@@ -127,7 +128,7 @@ def _answers(context: Context) -> dict[str, Logits]:
             found[name] = logits_of_module(context.load(name), test, context.preprocessing)
         for path in paths:
             shown.to(len(found), path.name)
-            found[path.name] = answer_pictures(open_file(path), test, context.preprocessing)
+            found[path.name] = answer_pictures(open_file(path), test, artifact.read(path).preprocessing)
         shown.to(len(found))
     return found
 
@@ -142,10 +143,12 @@ def _row(context: Context, name: str, accuracy: Accuracy) -> dict[str, Any]:
 
 def _edges(context: Context, answers: dict[str, Logits]) -> list[Equivalence]:
     """Judge each exported file against the contracted model on the test pictures."""
-    found = []
+    found, reference = [], answers["contracted"]
+    if context.recipe.export.head == "softmax":
+        reference = softmax(reference)
     for path in exported_files(context):
         checks = agreement(
-            {REAL: answers["contracted"]}, {REAL: answers[path.name]}, quantized=".fp32." not in path.name,
+            {REAL: reference}, {REAL: answers[path.name]}, quantized=".fp32." not in path.name,
             limits=context.recipe.limits, labels=context.splits.test.labels,
         )  # fmt: skip
         found.append(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbedge.conversion.chain import steps
+from nbedge.conversion.options import Options
 from nbedge.distillation import TeacherFree
 from nbedge.errors import InputError, PlanError
 from nbedge.linearization import ORDERS, SHAPES
@@ -180,8 +181,11 @@ class TransferSection:
 
 
 @dataclass(frozen=True, slots=True)
-class ExportSection:
-    """Which files are made: every scheme of `quant` in every format; without formats the run ends with the model."""
+class ExportSection(Options):
+    """Which files are made: every scheme of `quant` in every format; without formats the run ends with the model.
+
+    The other keys say how, see `nbedge.conversion.Options`; what is empty is left to the exporters.
+    """
 
     formats: tuple[str, ...] = ("onnx", "tflite")
     quant: tuple[str, ...] = ("fp32", "int8")
@@ -272,7 +276,7 @@ class Recipe:
         with _of("model or data"):
             Preprocessing(self.model.input, self.data.mean or one, self.data.std or one)
         with _of("export"):
-            _ = self.export.formats and steps(self.export.formats, self.export.quant)
+            _ = self.export.formats and steps(self.export.formats, self.export.quant, self.export)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from nbedge.runtime.runner import (
     channels_first,
     dequantize,
     layout,
+    mapped,
     picture_shape,
     quantize,
     raw_answers,
@@ -22,7 +23,8 @@ from nbedge.runtime.tflite import import_litert, of_micro, of_tflite, quiet
 
 __all__ = [
     "SUFFIXES", "Arrays", "Runner", "answer", "answer_pictures", "answers", "batches", "channels_first",
-    "dequantize", "import_litert", "import_onnxruntime", "kernels_of", "layout", "of_micro", "of_module", "of_onnx",
+    "dequantize", "import_litert", "import_onnxruntime", "kernels_of", "layout", "mapped", "of_micro", "of_module",
+    "of_onnx",
     "of_program", "of_recording", "of_tflite", "open_file", "picture_shape", "quantize", "quiet", "raw_answers",
     "record", "recorded_inputs",
 ]  # fmt: skip

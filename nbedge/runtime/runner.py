@@ -155,3 +155,30 @@ def answer_pictures(runner: Runner, images: Images, preprocessing: Preprocessing
     """Run pictures (n, h, w, c) through `runner` and return logits (n, classes)."""
     parts = [answer(runner, preprocessing(images[i : i + AT_ONCE])) for i in range(0, len(images), AT_ONCE)]
     return np.concatenate(parts)
+
+
+def mapped(
+    runner: Runner,
+    feed: Callable[[NDArray[np.float32]], NDArray[np.float32]] = lambda x: x,
+    answer: Callable[[NDArray[np.float32]], NDArray[np.float32]] = lambda y: y,
+) -> Runner:
+    """Return a runner of real values, (n, c, h, w) for pictures, that does `feed` before and `answer` after.
+
+    Args:
+        runner: of one input.
+        feed: what is done to its input.
+        answer: what is done to each of its outputs.
+    """
+    (entry,) = runner.inputs
+    fixed = entry.shape[0]
+
+    def run(arrays: Arrays) -> Arrays:
+        return {name: answer(y) for name, y in answers(runner, feed(arrays[entry.name])).items()}
+
+    return Runner((_real(entry, fixed),), tuple(_real(spec, fixed) for spec in runner.outputs), runner.kernels, run)
+
+
+def _real(spec: TensorSpec, batch: int) -> TensorSpec:
+    """Return the spec of the real values of a tensor, channels first."""
+    shape = (batch, *picture_shape(spec))
+    return TensorSpec(spec.name, shape, "float32", "NCHW" if len(shape) == PICTURES else spec.layout)

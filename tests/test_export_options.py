@@ -1,0 +1,176 @@
+"""Files of every scheme, input and head, from the command line to `verify`; each is real and runs."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nbedge import artifact
+from nbedge.graph import read
+from nbedge.runtime import open_file, raw_answers
+
+pytest.importorskip("onnx2tf")
+SAMPLE = Path(__file__).parent.parent / "sample_models" / "fashion_mnist"
+TINY, DATA = SAMPLE / "contracted.safetensors", f"npz:{SAMPLE / 'data.npz'}"
+
+
+def call(line: str, status: int = 0) -> str:
+    command = [sys.executable, "-m", "nbedge", *line.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout if status == 0 else done.stderr
+
+
+@pytest.fixture(scope="module")
+def pixels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of files that take pixels and give probabilities, in every scheme and format."""
+    out = tmp_path_factory.mktemp("pixels")
+    schemes = "fp32,fp16,dynamic,int8,int8-float-io,int8x16"
+    line = f"export {TINY} --quant {schemes} --calib {DATA} --samples 100 --name f"
+    call(f"{line} --out {out} --input-type uint8-image --head softmax")
+    return out
+
+
+FILES = [
+    f"f.{scheme}.{format}"
+    for scheme in ("fp32", "fp16", "dynamic", "int8", "int8-float-io", "int8x16") for format in ("onnx", "tflite")
+]  # fmt: skip
+
+
+@pytest.mark.group("export")
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_takes_the_bytes_of_a_picture_and_gives_probabilities(pixels: Path, name: str) -> None:
+    about, runner = artifact.read(pixels / name), open_file(pixels / name)
+    assert (about.inputs[0].dtype, about.head, about.preprocessing.takes_pixels) == ("uint8", "softmax", True)
+    assert (about.inputs[0].scale, about.inputs[0].zero_point) in ((1.0, 0), (0.0, 0))
+    pictures = np.load(SAMPLE / "data.npz")["test_images"][:20].reshape(-1, 1, 28, 28)
+    raw = raw_answers(runner, pictures.astype(np.float32))[runner.outputs[0].name].astype(np.float32)
+    exit_ = about.outputs[0]
+    given = (raw - exit_.zero_point) * exit_.scale if exit_.scale else raw
+    np.testing.assert_allclose(given.sum(1), 1, atol=0.03)
+    assert {verdict["verdict"] for verdict in about.verdicts} == {"PASS"}
+
+
+@pytest.mark.group("export")
+@pytest.mark.parametrize("name", ["f.fp32.onnx", "f.int8.onnx", "f.fp32.tflite", "f.int8.tflite"])
+def test_verify_gives_the_checkpoint_the_input_and_the_head_of_a_file(pixels: Path, name: str) -> None:
+    assert "PASS" in call(f"verify {TINY} {pixels / name} --data {DATA} --pictures 100")
+
+
+@pytest.mark.group("export")
+def test_verify_compares_a_file_of_pixels_with_one_of_floats(pixels: Path) -> None:
+    floats = SAMPLE / "exports" / "fashion_mnist.fp32.onnx"
+    assert "PASS" in call(f"verify {floats} {pixels / 'f.fp32.tflite'} --data {DATA} --pictures 100")
+    assert "PASS" in call(f"verify {pixels / 'f.fp32.onnx'} {floats} --data {DATA} --pictures 100")
+
+
+@pytest.mark.group("export")
+def test_the_border_of_a_normalisation_inside_is_right(pixels: Path) -> None:
+    done = call(f"verify {TINY} {pixels / 'f.fp32.onnx'} --json")
+    checks = [c for edge in json.loads(done)["edges"] for c in edge["checks"]]
+    assert next(c for c in checks if c["name"] == "float error, extreme")["verdict"] == "PASS"
+
+
+@pytest.fixture(scope="session")
+def schema(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """Return the reader that Google generates of the schema of TFLite Metadata, out of the wheel of mediapipe."""
+    folder = tmp_path_factory.mktemp("mediapipe")
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--dest", str(folder), "mediapipe==1.2.3"]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    (wheel,) = folder.glob("*.whl")
+    name = "mediapipe/tasks/metadata/metadata_schema_py_generated.py"
+    found = ModuleType("metadata_schema")
+    with zipfile.ZipFile(wheel) as held:
+        exec(compile(held.read(name), name, "exec"), found.__dict__)
+    return found
+
+
+def metadata(path: Path, schema: ModuleType) -> Any:
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model(str(path))
+    held = next(bytes(model.buffers[e.buffer].data) for e in model.metadata if e.name == b"TFLITE_METADATA")
+    assert schema.ModelMetadata.ModelMetadataBufferHasIdentifier(held, 0)
+    return schema.ModelMetadataT.InitFromObj(schema.ModelMetadata.GetRootAsModelMetadata(held, 0))
+
+
+@pytest.mark.group("export")
+@pytest.mark.parametrize("name", [name for name in FILES if name.endswith("tflite")])
+def test_another_reader_finds_metadata_and_labels_inside(pixels: Path, schema: ModuleType, name: str) -> None:
+    graph = metadata(pixels / name, schema).subgraphMetadata[0]
+    entry, exit_ = graph.inputTensorMetadata[0], graph.outputTensorMetadata[0]
+    numbers = entry.processUnits[0].options
+    assert (list(numbers.mean), list(numbers.std)) == ([0.0], [1.0])
+    assert entry.content.contentProperties.colorSpace == schema.ColorSpaceType.GRAYSCALE
+    (labels,) = exit_.associatedFiles
+    assert labels.type == schema.AssociatedFileType.TENSOR_AXIS_LABELS
+    with zipfile.ZipFile(pixels / name) as held:
+        assert held.read(labels.name.decode()).decode().splitlines() == list(artifact.read(pixels / name).classes)
+
+
+@pytest.mark.group("export")
+def test_metadata_hold_the_normalisation_of_a_float_input(tmp_path: Path, schema: ModuleType) -> None:
+    call(f"export {TINY} --format tflite --quant fp32 --calib {DATA} --out {tmp_path} --name f")
+    numbers = metadata(tmp_path / "f.fp32.tflite", schema).subgraphMetadata[0].inputTensorMetadata[0].processUnits[0]
+    about = artifact.read(tmp_path / "f.fp32.tflite").preprocessing
+    np.testing.assert_allclose(numbers.options.mean, np.asarray(about.mean) * 255, rtol=1e-6)
+    np.testing.assert_allclose(numbers.options.std, np.asarray(about.std) * 255, rtol=1e-6)
+
+
+@pytest.mark.group("export")
+def test_a_file_for_a_microcontroller_holds_no_metadata(tmp_path: Path) -> None:
+    line = f"export {TINY} --format tflite --quant int8 --calib {DATA} --out {tmp_path} --name f --target tflm"
+    call(line)
+    path = tmp_path / "f.int8.tflite"
+    assert not zipfile.is_zipfile(path)
+    assert "TFLITE_METADATA" not in read(path).metadata
+
+
+@pytest.mark.group("export")
+@pytest.mark.parametrize(
+    ("target", "activation", "steps"), [("x86-vnni", "uint8", 127), ("x86-avx2", "uint8", 64), ("arm", "int8", 127)]
+)
+def test_integer_types_are_those_of_the_target(tmp_path: Path, target: str, activation: str, steps: int) -> None:
+    call(f"export {TINY} --format onnx --quant int8 --calib {DATA} --out {tmp_path} --name f --target {target}")
+    graph = read(tmp_path / "f.int8.onnx")
+    assert graph.tensors[graph.inputs[0]].dtype == activation
+    weights = [t.data for t in graph.constants() if t.name.endswith("weight_quantized") and t.data is not None]
+    assert max(int(np.abs(w.astype(int)).max()) for w in weights) == steps
+
+
+@pytest.mark.group("export")
+def test_an_onnx_file_of_any_batch_and_operator_set(tmp_path: Path) -> None:
+    import onnx
+
+    options = "--batch dynamic --opset 23 --operators qoperator --method percentile"
+    call(f"export {TINY} --format onnx --quant fp32,int8 --calib {DATA} --out {tmp_path} --name f {options}")
+    model = onnx.load(tmp_path / "f.fp32.onnx")
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 23)]
+    for name in ("f.fp32.onnx", "f.int8.onnx"):
+        assert artifact.read(tmp_path / name).inputs[0].shape == (0, 1, 28, 28)
+        assert open_file(tmp_path / name).inputs[0].shape[0] == 0
+    assert {"QLinearConv", "QGemm"} <= {node.op_type for node in onnx.load(tmp_path / "f.int8.onnx").graph.node}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--format onnx --method moving-average", "onnx-int8 (onnxruntime) has no method 'moving-average'"),
+        ("--format tflite --operators qoperator", "operators 'qoperator' has no effect on these files"),
+        ("--format onnx --target pi", "unknown target 'pi'"),
+        ("--format tflite --backend tvm", "no installed exporter has the backend 'tvm'"),
+        ("--format onnx --opset 9", "has no opset '9'"),
+    ],
+)
+def test_options_that_cannot_be_met_are_refused_before_anything_is_made(
+    tmp_path: Path, options: str, words: str
+) -> None:
+    done = call(f"export {TINY} --calib {DATA} --out {tmp_path / 'out'} {options}", status=2)
+    assert words in done
+    assert not (tmp_path / "out").exists()
