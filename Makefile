@@ -8,11 +8,12 @@ INSTALLED := $(VENV)/.installed
 VENV_TIMM := .venv-timm
 INSTALLED_TIMM := $(VENV_TIMM)/.installed
 TORCH := $(shell grep '^torch==' constraints.txt)
+ENVIRONMENTS := .venv-environments
 DEMO := runs/demo
 SAMPLES := sample_models
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-timm demo test check verify fix wheel clean
+.PHONY: help setup setup-timm setup-environments demo test check verify fix wheel clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -39,10 +40,18 @@ $(INSTALLED_TIMM): pyproject.toml constraints.txt
 	@$(VENV_TIMM)/bin/python -m pip --disable-pip-version-check check
 	@touch $@
 
+setup-environments: $(ENVIRONMENTS)/.installed  ## make .venv-environments: tools whose pins collide with others'
+
+$(ENVIRONMENTS)/.installed: $(INSTALLED) nbedge/environments.py
+	@echo "Installing litert-torch and tflite-runtime into $(ENVIRONMENTS); this takes two minutes and 3 GB of disk"
+	@XDG_CACHE_HOME=$(CURDIR)/$(ENVIRONMENTS) $(BIN)/nbedge doctor --quiet --install litert > /dev/null
+	@XDG_CACHE_HOME=$(CURDIR)/$(ENVIRONMENTS) $(BIN)/nbedge doctor --quiet --install tflite-runtime > /dev/null
+	@touch $@
+
 demo: setup  ## the whole path on Fashion-MNIST, with a report
 	$(BIN)/nbedge run sample_models/fashion_mnist/recipe.toml --out $(DEMO) --overwrite
 
-test: setup setup-timm  ## run every test, and the example in README.md
+test: setup setup-timm setup-environments  ## run every test, and the example in README.md
 	$(VENV_TIMM)/bin/python -m pytest tests/timm
 	$(BIN)/python -m pytest
 

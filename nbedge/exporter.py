@@ -98,6 +98,11 @@ class Exporter(Protocol):
         """Read the inputs and outputs of a file that `convert` wrote."""
 
 
+def plugin_of(name: str) -> str:
+    """Return where the exporter of an entry point lies, MODULE:OBJECT, for interpreters that do not know it."""
+    return next(entry.value for entry in entry_points(group="nbedge.exporters") if entry.name == name)
+
+
 def exporters() -> dict[str, Exporter]:
     """Return every installed exporter by the name of its entry point."""
     return {entry.name: entry.load() for entry in entry_points(group="nbedge.exporters")}

@@ -11,9 +11,10 @@ from torch import nn
 
 from nbedge import artifact, samples
 from nbedge.conversion import Options, chain, export, process
-from nbedge.conversion.workshop import file_name, stacked
+from nbedge.conversion.exporting import stacked
+from nbedge.conversion.workshop import file_name
 from nbedge.errors import ExportError, GateError, InputError, MissingDependencyError
-from nbedge.exporter import Job
+from nbedge.exporter import Job, exporters
 from nbedge.preprocessing import Preprocessing
 from nbedge.runtime import answer, open_file
 from nbedge.verification import Limits
@@ -236,7 +237,7 @@ def test_exporters_that_consume_each_other_are_refused() -> None:
 def test_an_exporter_that_goes_wrong_is_answered_with_its_log(job: Job, tmp_path: Path, name: str, words: str) -> None:
     log = tmp_path / "logs" / f"{name}.log"
     with pytest.raises(ExportError) as caught:
-        process.run(name, job, log)
+        process.run(name, exporters()[name], job, log)
     assert str(caught.value) == words.replace("LOG", str(log)).replace("OUT", str(job.targets["fp32"]))
     assert f"converting to {name}" in log.read_text(encoding="utf-8")
 
@@ -245,13 +246,13 @@ def test_an_exporter_that_goes_wrong_is_answered_with_its_log(job: Job, tmp_path
 @pytest.mark.group("export")
 def test_a_missing_package_of_an_exporter_keeps_its_own_error(job: Job, tmp_path: Path) -> None:
     with pytest.raises(MissingDependencyError, match=r"pip install 'nbedge\[onnx\]'"):
-        process.run("missing", job, tmp_path / "log")
+        process.run("missing", exporters()["missing"], job, tmp_path / "log")
 
 
 @pytest.mark.usefixtures("plugin")
 @pytest.mark.group("export")
 def test_an_exporter_writes_what_it_was_asked_for(job: Job, tmp_path: Path) -> None:
-    process.run("writing", job, tmp_path / "log")
+    process.run("writing", exporters()["writing"], job, tmp_path / "log")
     assert job.targets["fp32"].read_bytes() == b"margorp on"
 
 
@@ -261,7 +262,7 @@ def test_a_damaged_source_fails_with_a_log(job: Job, tmp_path: Path, name: str) 
     targets = {"fp32" if name == "onnx" else "int8": tmp_path / "out.onnx"}
     broken = Job(job.source, targets, job.calibration, job.workdir)
     with pytest.raises(ExportError, match=r"see .*/log$"):
-        process.run(name, broken, tmp_path / "log")
+        process.run(name, exporters()[name], broken, tmp_path / "log")
     assert "Traceback" in (tmp_path / "log").read_text(encoding="utf-8")
     assert not (tmp_path / "out.onnx").exists()
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from nbedge import artifact
+from nbedge.environments import ENVIRONMENTS
 from nbedge.graph import read
 from nbedge.runtime import open_file, raw_answers
 
@@ -173,4 +174,52 @@ def test_options_that_cannot_be_met_are_refused_before_anything_is_made(
 ) -> None:
     done = call(f"export {TINY} --calib {DATA} --out {tmp_path / 'out'} {options}", status=2)
     assert words in done
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def litert(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the environment of litert-torch be the one that `make test` has made."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path(__file__).parent.parent / ".venv-environments"))
+    if not ENVIRONMENTS["litert"].ready:
+        pytest.skip("make setup-environments")
+
+
+@pytest.mark.group("export")
+@pytest.mark.usefixtures("litert")
+def test_two_converters_make_the_same_of_a_network(tmp_path: Path) -> None:
+    done = call(
+        f"export {TINY} --quant fp32,int8 --calib {DATA} --out {tmp_path} --name f --backend onnx2tf,litert --json"
+    )
+    files = {found["file"]: found for found in json.loads(done)["files"]}
+    assert set(files) == {"f.fp32.onnx", "f.int8.onnx", "f.fp32.tflite", "f.int8.tflite"}
+    for name in ("f.fp32.tflite", "f.int8.tflite"):
+        assert "onnx2tf" in files[name]["tools"]
+        edge = files[name]["verification"]["edges"][-1]
+        assert (edge["reference"], edge["verdict"]) == (f"{name} of litert", "PASS")
+        assert artifact.read(tmp_path / name).verdicts[-1]["reference"] == f"{name} of litert"
+    assert not any("of litert" in edge["reference"] for edge in files["f.int8.onnx"]["verification"]["edges"])
+
+
+@pytest.mark.group("export")
+@pytest.mark.usefixtures("litert")
+def test_the_second_converter_makes_every_scheme_without_tensorflow(tmp_path: Path) -> None:
+    options = "--format tflite --quant fp32,fp16,dynamic,int8,int8-float-io,int8x16 --backend litert"
+    call(f"export {TINY} --calib {DATA} --out {tmp_path} --name f {options}")
+    for scheme in ("fp32", "int8"):
+        about = artifact.read(tmp_path / f"f.{scheme}.tflite")
+        assert "tensorflow" not in about.tools
+        assert about.inputs[0].layout == "NHWC"
+        graph = read(tmp_path / f"f.{scheme}.tflite")
+        assert "TRANSPOSE" not in {operator.kind for operator in graph.operators}
+        assert all(tensor.inline for tensor in graph.constants())
+    assert artifact.read(tmp_path / "f.fp32.tflite").tools["litert-torch"].startswith("0.10")
+
+
+def test_an_environment_that_is_not_there_is_named_with_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    done = call(f"export {TINY} --format tflite --calib {DATA} --out {tmp_path / 'out'} --backend litert", status=3)
+    assert "the package 'litert-torch' is not installed; run: nbedge doctor --install litert" in done
     assert not (tmp_path / "out").exists()

@@ -1,12 +1,13 @@
 """Which exporters run, in which order, to make the files that were asked for."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from nbedge.artifact import SCHEMES
 from nbedge.conversion.options import Options
+from nbedge.conversion.process import is_installed
+from nbedge.environments import ENVIRONMENTS
 from nbedge.errors import ExportError, MissingDependencyError
 from nbedge.exporter import Exporter, exporter_of, exporters
 
@@ -55,19 +56,29 @@ def steps(formats: Iterable[str], schemes: Iterable[str], options: Options | Non
     return chain.found
 
 
+def steps_again(backend: str, formats: Sequence[str], quant: Sequence[str], options: Options) -> list[Step]:
+    """Return the steps that make the same files once more, as far as another backend can."""
+    able = [
+        (format, scheme)
+        for format in formats for scheme in quant if exporter_of(format, scheme, (backend,))[1].backend == backend
+    ]  # fmt: skip
+    if not able:
+        raise ExportError(f"the backend {backend} makes none of these files; leave it out")
+    known = sorted({format for format, _ in able})
+    return steps(known, quant, replace(options, backend=(backend,), target=(), opset="", batch="", operators=""))
+
+
 def require(exporter: Exporter) -> None:
-    """Refuse an exporter whose packages are not all installed.
+    """Refuse an exporter whose packages are installed neither here nor in an environment of its own.
 
     Raises:
         MissingDependencyError: one is missing.
     """
-    for package in exporter.packages:
-        try:
-            version(package)
-        except PackageNotFoundError as error:
-            raise MissingDependencyError(
-                f"the package {package!r} is not installed; run: pip install 'nbedge[{exporter.extra}]'"
-            ) from error
+    missing = [package for package in exporter.packages if not is_installed(package)]
+    own = ENVIRONMENTS.get(exporter.extra)
+    if missing and not (own and own.ready):
+        cure = f"nbedge doctor --install {own.name}" if own else f"pip install 'nbedge[{exporter.extra}]'"
+        raise MissingDependencyError(f"the package {missing[0]!r} is not installed; run: {cure}")
 
 
 class _Chain:

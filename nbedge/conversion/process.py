@@ -2,53 +2,87 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from nbedge import errors
+from nbedge.environments import carry, named
 from nbedge.errors import ExportError, NbedgeError
-from nbedge.exporter import Job
+from nbedge.exporter import Exporter, Job, plugin_of
 
 TIMEOUT_S = 1800
 #: what keeps converters quiet, and their files the same in every process
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "ORT_DISABLE_TELEMETRY": "1", "PYTHONHASHSEED": "0"}
 
 
-def run(name: str, job: Job, log: Path) -> None:
+def run(name: str, exporter: Exporter, job: Job, log: Path) -> dict[str, str]:
     """Let the exporter `name` do `job`; everything it prints goes to `log`.
+
+    Returns:
+        The versions of its packages, where it ran.
 
     Raises:
         ExportError: it failed, crashed or took longer than half an hour; the message names the log.
         MissingDependencyError: a package that it needs is not installed.
     """
     request, answer = job.workdir / "job.json", job.workdir / "answer.json"
-    request.write_text(json.dumps(to_dict(name, job, answer)), encoding="utf-8")
-    command = [sys.executable, "-m", "nbedge.conversion.worker", str(request)]
+    request.write_text(json.dumps(to_dict(name, exporter, job, answer)), encoding="utf-8")
+    python, variables = _interpreter(exporter, job)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         try:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=job.workdir,
-                env={**os.environ, **ENVIRONMENT}, timeout=TIMEOUT_S, check=False,
+                [python, "-m", "nbedge.conversion.worker", str(request)], stdin=subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.STDOUT, cwd=job.workdir, env={**os.environ, **ENVIRONMENT, **variables},
+                timeout=TIMEOUT_S, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise ExportError(
                 f"the exporter {name} took longer than {TIMEOUT_S} s and was stopped; see {log}"
             ) from error
-    if answer.exists():
-        _raise_answer(name, json.loads(answer.read_text(encoding="utf-8")), log)
-    elif done.returncode:
-        raise ExportError(f"the exporter {name} died with status {done.returncode}; see {log}")
+    said = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else {}
+    if "kind" in said:
+        _raise_answer(name, said, log)
+    if done.returncode:
+        raise ExportError(f"the exporter {name} {_ended(done.returncode)}; see {log}")
     missing = [str(path) for path in job.targets.values() if not path.exists()]
     if missing:
         raise ExportError(f"the exporter {name} ended without an error but did not write {missing[0]}; see {log}")
+    return dict(said["versions"])
 
 
-def to_dict(name: str, job: Job, answer: Path) -> dict[str, object]:
+def _ended(status: int) -> str:
+    """Return how a process ended that said nothing; who runs out of memory is killed from outside."""
+    if status == -signal.SIGKILL:
+        return "was killed, as the system does when memory runs out"
+    return f"died with status {status}"
+
+
+def is_installed(package: str) -> bool:
+    """Return whether a distribution is installed beside this one."""
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _interpreter(exporter: Exporter, job: Job) -> tuple[str, dict[str, str]]:
+    """Return the interpreter that has the exporter's packages, and what it needs to find this package."""
+    if all(map(is_installed, exporter.packages)):
+        return sys.executable, {}
+    sources = carry(("nbedge", "nbedge_exporters"), job.workdir / "sources.zip")
+    return str(named(exporter.extra).python), {"PYTHONPATH": str(sources)}
+
+
+def to_dict(name: str, exporter: Exporter, job: Job, answer: Path) -> dict[str, object]:
     """Return the request that the worker reads."""
     return {
-        "exporter": name, "source": str(job.source), "targets": {s: str(p) for s, p in job.targets.items()},
+        "plugin": plugin_of(name), "packages": exporter.packages, "source": str(job.source),
+        "targets": {scheme: str(path) for scheme, path in job.targets.items()},
         "calibration": str(job.calibration), "workdir": str(job.workdir), "settings": dict(job.settings),
         "preprocessing": job.preprocessing.to_dict() if job.preprocessing else None, "classes": job.classes,
         "answer": str(answer),

@@ -3,10 +3,11 @@
 import json
 import sys
 import traceback
+from importlib.metadata import EntryPoint, version
 from pathlib import Path
 from typing import Any
 
-from nbedge.exporter import Job, exporters
+from nbedge.exporter import Job
 from nbedge.preprocessing import Preprocessing
 
 
@@ -20,13 +21,15 @@ def main(request: Path) -> int:
         Preprocessing.from_dict(prepared) if prepared else None, tuple(values["classes"]),
     )  # fmt: skip
     try:
-        exporters()[values["exporter"]].convert(job)
+        EntryPoint("exporter", values["plugin"], "nbedge.exporters").load().convert(job)
     except BaseException as error:  # converters raise whatever they like, SystemExit included
         traceback.print_exc()
         lines = str(error).strip().splitlines() or ["no message"]
         answer = {"kind": type(error).__name__, "message": lines[0]}
         Path(values["answer"]).write_text(json.dumps(answer), encoding="utf-8")
         return 1
+    versions = {package: version(package) for package in values["packages"]}
+    Path(values["answer"]).write_text(json.dumps({"versions": versions}), encoding="utf-8")
     return 0
 
 

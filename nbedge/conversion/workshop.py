@@ -1,27 +1,23 @@
-"""export(): a trained model to files in the formats and schemes asked for, each verified against its source."""
+"""Workshop: files are made in a temporary folder, each verified; those that pass are moved to where they are wanted."""
 
 import shutil
-import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from nbedge import __version__, files
 from nbedge.artifact import SCHEMES, Artifact, sidecar
 from nbedge.conversion import process
 from nbedge.conversion.asked import Asked
-from nbedge.conversion.chain import Step, require, steps
-from nbedge.conversion.options import Options
-from nbedge.errors import GateError, InputError
+from nbedge.conversion.chain import Step
+from nbedge.errors import GateError
 from nbedge.exporter import Job
-from nbedge.preprocessing import Preprocessing
 from nbedge.runtime import open_file
 from nbedge.subject import Subject
 from nbedge.tracing import evaluating
@@ -32,21 +28,16 @@ from nbedge.verification import (
     Families,
     Limits,
     declared,
-    families,
     linted,
     statistics,
+    verify,
     verify_edges,
 )
 from nbedge.verification.chain import RUNTIME
 
 Progress = Callable[[str], None]
-#: pictures that a file is judged on, at most: as inputs at 3x224x224 they take 1.2 GB
-CHECKED = 2_000
 #: setting of a batch of any size
 DYNAMIC = "dynamic"
-
-
-Inputs = Tensor | NDArray[np.float32] | Iterable[Tensor | NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,108 +56,13 @@ class Exported:
         return str(self.artifact.path)
 
 
-def export(
-    model: nn.Module,
-    example_input: Tensor,
-    *,
-    calibration: Inputs,
-    preprocess: Preprocessing,
-    classes: Sequence[str],
-    out: Path | str,
-    formats: Iterable[str] = ("onnx", "tflite"),
-    quant: Iterable[str] = ("fp32", "int8"),
-    check_on: Inputs | None = None,
-    labels: NDArray[np.int64] | None = None,
-    name: str = "model",
-    derived_from: str = "model",
-    options: Options | None = None,
-    limits: Limits | None = None,
-    overwrite: bool = False,
-    progress: Progress = lambda _text: None,
-) -> list[Exported]:
-    """Write `out/NAME.SCHEME.FORMAT` with its sidecar for every format and scheme.
-
-    A file is kept only if it computes with the types that its scheme names and gives the answers of what it was made
-    from: the model for the first file of a chain, that file for the next ones, the float32 file of its own format for a
-    quantized one. So the error of a conversion and that of a quantization are two figures.
-
-    Args:
-        model: any module of one input and one output; it is exported in eval mode and left as it is.
-        example_input: (1, c, h, w); files take a batch of 1, unless `options.batch` is "dynamic".
-        calibration: preprocessed inputs (n, c, h, w) float32, or batches of them: what quantizers see.
-        preprocess: how a picture became such an input; the sidecars keep it.
-        classes: names of the outputs, in order.
-        out: folder.
-        formats: "onnx", "tflite", or what a plug-in adds.
-        quant: scheme names, see `nbedge.artifact.SCHEMES`.
-        check_on: inputs for the comparison, best disjoint from `calibration`, which serves if there are none.
-        labels: (n,) of `check_on`, for the accuracy.
-        name: of the files.
-        derived_from: what the first file's sidecar names as its origin.
-        options: how the files are made: backend, opset, batch, calibration method, target, input and head.
-        limits: of the comparison.
-        overwrite: replace files of the same name.
-        progress: told what is being done.
-
-    Raises:
-        ExportError: nothing makes what was asked for, or a converter failed.
-        GateError: a file did not pass; it is not kept.
-        InputError: a file is there already, or there are no inputs.
-    """
-    out, formats, quant, options = Path(out), list(formats), list(quant), options or Options()
-    if Path(name).name != name:
-        raise InputError(f"{name!r} is no name of a file; give letters, numbers and signs other than '/'")
-    chain = steps(formats, quant, options)
-    for step in chain:
-        require(step.exporter)
-    for step in chain:
-        for scheme in sorted(step.kept):
-            files.refuse_existing(out / file_name(name, scheme, step.exporter.produces), overwrite)
-    _refuse_other_outputs(model, example_input, len(classes))
-    seen = stacked(calibration, "calibration")
-    held = seen if check_on is None else stacked(check_on, "check_on")
-    asked = Asked(model, preprocess, seen, held).with_head(options.head).with_input(options.input_type)
-    with tempfile.TemporaryDirectory(prefix="nbedge-export-") as folder:
-        work = _Workshop(
-            asked, families(preprocess.shape, asked.preprocessing, asked.held), tuple(classes), labels, Path(folder),
-            out, name, derived_from, limits,
-        )  # fmt: skip
-        work.prepare(example_input, chain)
-        made = [exported for step in chain for exported in work.make(step, progress)]
-        return [work.keep(exported) for exported in made]
-
-
-def _refuse_other_outputs(model: nn.Module, example_input: Tensor, classes: int) -> None:
-    with evaluating(model), torch.inference_mode():
-        output = model(example_input)
-    found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    fits = isinstance(found, tuple) and len(found) == 2 and classes in (0, found[1])
-    if not fits:
-        raise InputError(
-            f"the model gives {found} for one picture; (1, {classes or 'outputs'}) is expected: one output a class"
-        )
-
-
-def stacked(inputs: Inputs, what: str) -> NDArray[np.float32]:
-    """Return inputs, or batches of them, as one array (n, c, h, w).
-
-    Raises:
-        InputError: there are none; `what` names them.
-    """
-    batches = [inputs] if isinstance(inputs, Tensor | np.ndarray) else list(inputs)
-    arrays = [np.asarray(batch, np.float32) for batch in batches]
-    if not sum(map(len, arrays)):
-        raise InputError(f"export needs inputs as {what}; there are none: give at least one")
-    return np.concatenate(arrays)
-
-
 def file_name(name: str, scheme: str, format: str) -> str:
     """Return NAME.SCHEME.FORMAT."""
     return f"{name}.{scheme}.{format}"
 
 
 @dataclass(slots=True, eq=False)
-class _Workshop:
+class Workshop:
     """Makes every file in a temporary folder; nothing reaches `out` before all have passed."""
 
     asked: Asked
@@ -181,7 +77,38 @@ class _Workshop:
 
     @property
     def calibration(self) -> Path:
+        """The inputs that quantizers see."""
         return self.folder / "calibration.npy"
+
+    def make_all(self, chain: Sequence[Step], example_input: Tensor, progress: Progress) -> list[Exported]:
+        """Run all exporters, and return what was asked for."""
+        self.folder.mkdir(exist_ok=True)
+        self.prepare(example_input, chain)
+        return [exported for step in chain for exported in self.make(step, progress)]
+
+    def compared(self, made: Sequence[Exported], others: Sequence[Exported], backend: str) -> list[Exported]:
+        """Return the files with one edge more each: against the one that another backend has made of the same network.
+
+        Raises:
+            GateError: the two do not agree.
+        """
+        second = {exported.artifact.path.name: exported.artifact.path for exported in others}
+        return [
+            self._agreeing(exported, second[exported.artifact.path.name], backend)
+            if exported.artifact.path.name in second
+            else exported
+            for exported in made
+        ]
+
+    def _agreeing(self, exported: Exported, other: Path, backend: str) -> Exported:
+        path = exported.artifact.path
+        quantized = exported.artifact.scheme != "fp32"
+        edge = verify(
+            open_file(other), open_file(path), self.inputs, labels=self.labels, quantized=quantized, limits=self.limits
+        ).named(f"{other.name} of {backend}", path.name)
+        self._refuse_failed(edge, path, self.out / "logs")
+        artifact = replace(exported.artifact, verdicts=(*exported.artifact.verdicts, _verdict(edge)))
+        return Exported(artifact, (*exported.edges, edge))
 
     def prepare(self, example_input: Tensor, chain: Sequence[Step]) -> None:
         """Write what every chain starts from: torch.export programs of each batch, and the calibration inputs."""
@@ -211,8 +138,8 @@ class _Workshop:
             copied, {scheme: self._path(step, scheme) for scheme in schemes}, self.calibration, workdir, step.settings,
             self.asked.preprocessing, self.classes,
         )  # fmt: skip
-        process.run(step.name, job, self.out / "logs" / f"{step.name}.log")
-        judged = [self._judged(step, scheme) for scheme in schemes]
+        versions = process.run(step.name, step.exporter, job, self.out / "logs" / f"{step.name}.log")
+        judged = [self._judged(step, scheme, versions) for scheme in schemes]
         return [exported for exported in judged if exported.artifact.scheme in step.kept]
 
     def _files(self, step: Step) -> Path:
@@ -222,12 +149,12 @@ class _Workshop:
     def _path(self, step: Step, scheme: str) -> Path:
         return self._files(step) / file_name(self.name, scheme, step.exporter.produces)
 
-    def _judged(self, step: Step, scheme: str) -> Exported:
+    def _judged(self, step: Step, scheme: str, versions: Mapping[str, str]) -> Exported:
         path, before = self._path(step, scheme), self._origin(step, scheme)
         inputs, outputs = step.exporter.signature(path)
         made = Artifact(
             path, step.exporter.produces, scheme, inputs, outputs, self.asked.preprocessing, self.classes, before.name,
-            {"nbedge": __version__, **{package: _version(package) for package in step.exporter.packages}},
+            {"nbedge": __version__, **versions},
             self.asked.head, statistics(self.asked.calibration) if SCHEMES[scheme][1].startswith("int") else {},
         )  # fmt: skip
         after = replace(self._subject(path, scheme, before.name), calibration=made.calibration)
@@ -236,17 +163,16 @@ class _Workshop:
         bytes_of_it = linted(before, after, self.inputs[REAL], _meant_for(step))
         edges = judged if bytes_of_it is None else (bytes_of_it, *judged)
         for edge in edges:
-            if not edge and edge.failures()[0].name != RUNTIME:
-                worst = edge.failures()[0]
-                raise GateError(
-                    f"{path.name} is not kept: {worst.name} is {worst.value:.4g} {worst.unit} (limit {worst.limit}), "
-                    f"{worst.detail}, in {edge.kernels} against {edge.reference}; "
-                    f"see {self.out / 'logs' / step.name}.log"
-                )
-        verdicts = tuple(
-            {"reference": edge.reference, "kernels": edge.kernels, "verdict": str(edge.verdict)} for edge in edges
-        )
-        return Exported(replace(made, verdicts=verdicts), edges)
+            self._refuse_failed(edge, path, self.out / "logs" / f"{step.name}.log")
+        return Exported(replace(made, verdicts=tuple(map(_verdict, edges))), edges)
+
+    def _refuse_failed(self, edge: Equivalence, path: Path, log: Path) -> None:
+        if not edge and edge.failures()[0].name != RUNTIME:
+            worst = edge.failures()[0]
+            raise GateError(
+                f"{path.name} is not kept: {worst.name} is {worst.value:.4g} {worst.unit} (limit {worst.limit}), "
+                f"{worst.detail}, in {edge.kernels} against {edge.reference}; see {log}"
+            )
 
     def _origin(self, step: Step, scheme: str) -> Subject:
         """Return what a file is compared with: the fp32 file of its format if it is quantized, else its source."""
@@ -276,6 +202,10 @@ class _Workshop:
         return Exported(kept, exported.edges)
 
 
+def _verdict(edge: Equivalence) -> dict[str, str]:
+    return {"reference": edge.reference, "kernels": edge.kernels, "verdict": str(edge.verdict)}
+
+
 def _batch(step: Step) -> str:
     return step.settings.get("batch", "1")
 
@@ -284,10 +214,3 @@ def _meant_for(step: Step) -> str | None:
     """Return the target that a file is linted against."""
     target = step.settings.get("target")
     return target if target in TARGETS else None
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"

@@ -1,0 +1,124 @@
+"""export(): a trained model to files in the formats and schemes asked for, each verified against its source."""
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nbedge import files
+from nbedge.conversion.asked import Asked
+from nbedge.conversion.chain import require, steps, steps_again
+from nbedge.conversion.options import Options
+from nbedge.conversion.workshop import Exported, Progress, Workshop, file_name
+from nbedge.errors import InputError
+from nbedge.preprocessing import Preprocessing
+from nbedge.tracing import evaluating
+from nbedge.verification import Limits, families
+
+#: pictures that a file is judged on, at most: as inputs at 3x224x224 they take 1.2 GB
+CHECKED = 2_000
+
+Inputs = Tensor | NDArray[np.float32] | Iterable[Tensor | NDArray[np.float32]]
+
+
+def export(
+    model: nn.Module,
+    example_input: Tensor,
+    *,
+    calibration: Inputs,
+    preprocess: Preprocessing,
+    classes: Sequence[str],
+    out: Path | str,
+    formats: Iterable[str] = ("onnx", "tflite"),
+    quant: Iterable[str] = ("fp32", "int8"),
+    check_on: Inputs | None = None,
+    labels: NDArray[np.int64] | None = None,
+    name: str = "model",
+    derived_from: str = "model",
+    options: Options | None = None,
+    limits: Limits | None = None,
+    overwrite: bool = False,
+    progress: Progress = lambda _text: None,
+) -> list[Exported]:
+    """Write `out/NAME.SCHEME.FORMAT` with its sidecar for every format and scheme.
+
+    A file is kept only if it computes with the types that its scheme names and gives the answers of what it was made
+    from: the model for the first file of a chain, that file for the next ones, the float32 file of its own format for a
+    quantized one. So the error of a conversion and that of a quantization are two figures.
+
+    Args:
+        model: any module of one input and one output; it is exported in eval mode and left as it is.
+        example_input: (1, c, h, w); files take a batch of 1, unless `options.batch` is "dynamic".
+        calibration: preprocessed inputs (n, c, h, w) float32, or batches of them: what quantizers see.
+        preprocess: how a picture became such an input; the sidecars keep it.
+        classes: names of the outputs, in order.
+        out: folder.
+        formats: "onnx", "tflite", or what a plug-in adds.
+        quant: scheme names, see `nbedge.artifact.SCHEMES`.
+        check_on: inputs for the comparison, best disjoint from `calibration`, which serves if there are none.
+        labels: (n,) of `check_on`, for the accuracy.
+        name: of the files.
+        derived_from: what the first file's sidecar names as its origin.
+        options: how the files are made: backend, opset, batch, calibration method, target, input and head.
+        limits: of the comparison.
+        overwrite: replace files of the same name.
+        progress: told what is being done.
+
+    Raises:
+        ExportError: nothing makes what was asked for, or a converter failed.
+        GateError: a file did not pass; it is not kept.
+        InputError: a file is there already, or there are no inputs.
+    """
+    out, formats, quant, options = Path(out), list(formats), list(quant), options or Options()
+    if Path(name).name != name:
+        raise InputError(f"{name!r} is no name of a file; give letters, numbers and signs other than '/'")
+    chain = steps(formats, quant, options)
+    others = {backend: steps_again(backend, formats, quant, options) for backend in options.backend[1:]}
+    for step in (*chain, *(step for again in others.values() for step in again)):
+        require(step.exporter)
+    for step in chain:
+        for scheme in sorted(step.kept):
+            files.refuse_existing(out / file_name(name, scheme, step.exporter.produces), overwrite)
+    _refuse_other_outputs(model, example_input, len(classes))
+    seen = stacked(calibration, "calibration")
+    held = seen if check_on is None else stacked(check_on, "check_on")
+    asked = Asked(model, preprocess, seen, held).with_head(options.head).with_input(options.input_type)
+    with tempfile.TemporaryDirectory(prefix="nbedge-export-") as folder:
+        work = Workshop(
+            asked, families(preprocess.shape, asked.preprocessing, asked.held), tuple(classes), labels, Path(folder),
+            out, name, derived_from, limits,
+        )  # fmt: skip
+        made = work.make_all(chain, example_input, progress)
+        for backend, again in others.items():
+            elsewhere = replace(work, folder=Path(folder) / backend)
+            made = work.compared(made, elsewhere.make_all(again, example_input, progress), backend)
+        return [work.keep(exported) for exported in made]
+
+
+def _refuse_other_outputs(model: nn.Module, example_input: Tensor, classes: int) -> None:
+    with evaluating(model), torch.inference_mode():
+        output = model(example_input)
+    found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    fits = isinstance(found, tuple) and len(found) == 2 and classes in (0, found[1])
+    if not fits:
+        raise InputError(
+            f"the model gives {found} for one picture; (1, {classes or 'outputs'}) is expected: one output a class"
+        )
+
+
+def stacked(inputs: Inputs, what: str) -> NDArray[np.float32]:
+    """Return inputs, or batches of them, as one array (n, c, h, w).
+
+    Raises:
+        InputError: there are none; `what` names them.
+    """
+    batches = [inputs] if isinstance(inputs, Tensor | np.ndarray) else list(inputs)
+    arrays = [np.asarray(batch, np.float32) for batch in batches]
+    if not sum(map(len, arrays)):
+        raise InputError(f"export needs inputs as {what}; there are none: give at least one")
+    return np.concatenate(arrays)
