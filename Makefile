@@ -46,6 +46,8 @@ $(ENVIRONMENTS)/.installed: $(INSTALLED) nbedge/environments.py
 	@echo "Installing litert-torch and tflite-runtime into $(ENVIRONMENTS); this takes two minutes and 3 GB of disk"
 	@XDG_CACHE_HOME=$(CURDIR)/$(ENVIRONMENTS) $(BIN)/nbedge doctor --quiet --install litert > /dev/null
 	@XDG_CACHE_HOME=$(CURDIR)/$(ENVIRONMENTS) $(BIN)/nbedge doctor --quiet --install tflite-runtime > /dev/null
+	@# holds the reader that Google generates of the schema of TFLite Metadata
+	@$(PIP) download -q --no-deps --dest $(ENVIRONMENTS)/readers mediapipe==1.2.3
 	@touch $@
 
 demo: setup  ## the whole path on Fashion-MNIST, with a report

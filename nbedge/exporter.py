@@ -4,11 +4,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from nbedge.artifact import TensorSpec
 from nbedge.errors import ExportError
 from nbedge.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from nbedge.runtime import Runner
 
 #: whose files are made where several backends make the same: format -> backend
 USUAL: Mapping[str, str] = {"tflite": "onnx2tf"}
@@ -94,8 +96,9 @@ class Exporter(Protocol):
     def convert(self, job: Job) -> None:
         """Write every file of `job.targets`; anything raised or printed goes into the log."""
 
-    def signature(self, path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-        """Read the inputs and outputs of a file that `convert` wrote."""
+    def open(self, path: Path) -> "Runner":
+        """Return what runs a file that `convert` wrote; its inputs and outputs are the file's signature."""
+        ...
 
 
 def plugin_of(name: str) -> str:

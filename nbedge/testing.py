@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from nbedge import artifact
 from nbedge.checkpoint import load_checkpoint
 from nbedge.reference import ModelReference
-from nbedge.runtime import SUFFIXES, Runner, open_file
+from nbedge.runtime import Runner, open_file, suffixes
 from nbedge.verification import Check, Equivalence, Families, Limits, verify
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _opened(model: "Model") -> "nn.Module | Runner":
     path = Path(model)
     if path.suffix == ".safetensors":
         return load_checkpoint(path)[0]
-    return open_file(path) if path.suffix in SUFFIXES or ":" not in str(model) else ModelReference(str(model)).build()
+    return open_file(path) if path.suffix in suffixes() or ":" not in str(model) else ModelReference(str(model)).build()
 
 
 def _integer(named: "Model", model: "nn.Module | Runner") -> bool:

@@ -26,7 +26,8 @@ from nbedge.cli import VERBS
 ROOT = Path(__file__).parent.parent
 GUIDES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PAGES = (*GUIDES, *sorted((ROOT / "docs").glob("*/*.md")), ROOT / "CONTRIBUTING.md", *ROOT.glob("*/README.md"))
-LANGUAGES = {"console", "sh", "pycon", "toml", "json", "text", "yaml"}
+#: python: one guide has it, whose code tests/test_plugin.py installs
+LANGUAGES = {"console", "sh", "pycon", "python", "toml", "json", "text", "yaml"}
 #: what a command reads; nbedge itself is the installed one
 COPIED = ("sample_models", "benchmarks")
 TIMEOUT_S = 120
@@ -55,6 +56,9 @@ TOO_LONG = {
     "python benchmarks/training_cost.py --rounds 7",
     "nbedge verify models/linearized.safetensors models/contracted.safetensors --data folder:data/val --json "
     "--junit verify.xml --markdown verify.md",
+    # need a plug-in that is not installed here; tests/test_plugin.py runs the like
+    "nbedge export contracted.safetensors --format ts --quant fp32 --calib folder:pictures",
+    "nbedge verify contracted.safetensors exports/contracted.fp32.ts --data folder:pictures",
     "nbedge train --from giant.safetensors --control control.safetensors --data folder:PATH --out runs/transfer",
 }
 COMMON = {"--json", "--quiet", "--verbose", "--no-color", "--help"}

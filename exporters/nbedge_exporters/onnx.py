@@ -4,7 +4,6 @@ The exporter's own optimizer folds BatchNorm into the convolutions (measured: no
 by a simplifier afterwards). Each node's record holds a stack trace with paths, so all such records are removed.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nbedge.artifact import QUANTIZATION, TensorSpec
 from nbedge.errors import ExportError, needs
 from nbedge.exporter import Job
-from nbedge.runtime import import_onnxruntime, layout
+from nbedge.runtime import Runner, import_onnxruntime, open_file
 
 #: of operators; the first is used if none is set. Below 18 torch only logs that it cannot, and writes 18
 OPSETS = ("20", "18", "19", "21", "22", "23", "24", "25")
@@ -58,41 +56,12 @@ class OnnxExporter:
         onnx.checker.check_model(model, full_check=True)
         job.targets["fp32"].write_bytes(model.SerializeToString(deterministic=True))
 
-    def signature(self, path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-        """Read the inputs and outputs of a float32 file."""
-        return read_signature(path)
+    def open(self, path: Path) -> Runner:
+        """Run a file in its usual kernels."""
+        return open_file(path)
 
 
 exporter = OnnxExporter()
-
-
-def read_signature(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Read the inputs and outputs of any ONNX file of nbedge.
-
-    Raises:
-        ExportError: an input or output is neither a batch of pictures nor of vectors.
-    """
-    with needs("onnx"):
-        import onnx
-    model = onnx.load(path, load_external_data=False)
-    quantization = {p.key: json.loads(p.value) for p in model.metadata_props if p.key.startswith(QUANTIZATION)}
-    return (
-        tuple(_spec(tensor, quantization) for tensor in model.graph.input),
-        tuple(_spec(tensor, quantization) for tensor in model.graph.output),
-    )
-
-
-def _spec(tensor: Any, quantization: dict[str, dict[str, Any]]) -> TensorSpec:
-    from onnx import helper
-
-    kind = tensor.type.tensor_type
-    shape = tuple(size.dim_value for size in kind.shape.dim)
-    if len(shape) not in (2, 4) or 0 in shape[1:]:
-        raise ExportError(f"{tensor.name!r} has the shape {shape}; export a program with NCHW or NC shapes")
-    dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type).name
-    return TensorSpec(
-        tensor.name, shape, dtype, layout(shape, "NCHW"), **quantization.get(QUANTIZATION + tensor.name, {})
-    )
 
 
 def take_bytes_(model: Any) -> None:

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nbedge.artifact import TensorSpec
 from nbedge.errors import needs
 from nbedge.exporter import Job
-from nbedge.runtime import import_onnxruntime
-from nbedge_exporters.onnx import read_signature, take_bytes_
+from nbedge.runtime import Runner, import_onnxruntime, open_file
+from nbedge_exporters.onnx import take_bytes_
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +37,9 @@ class OnnxFp16Exporter:
         onnx.checker.check_model(model, full_check=True)
         job.targets["fp16"].write_bytes(model.SerializeToString(deterministic=True))
 
-    def signature(self, path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-        """Read the inputs and outputs."""
-        return read_signature(path)
+    def open(self, path: Path) -> Runner:
+        """Run a file in its usual kernels."""
+        return open_file(path)
 
 
 exporter = OnnxFp16Exporter()

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nbedge.artifact import QUANTIZATION, TensorSpec
+from nbedge.artifact import QUANTIZATION
 from nbedge.errors import ExportError, needs
 from nbedge.exporter import Job
-from nbedge.runtime import import_onnxruntime
-from nbedge_exporters.onnx import read_signature, take_bytes_
+from nbedge.runtime import Runner, import_onnxruntime, open_file
+from nbedge_exporters.onnx import take_bytes_
 
 #: method -> ONNX Runtime's name of it
 METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
@@ -58,9 +58,9 @@ class OnnxInt8Exporter:
                 raise ExportError("ONNX has no quantized operators of 16-bit activations; use the operators 'qdq'")
             _static(job, "int8x16", "QInt16", "qdq")
 
-    def signature(self, path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-        """Read the inputs and outputs; integer ones with their scale and zero point."""
-        return read_signature(path)
+    def open(self, path: Path) -> Runner:
+        """Run a file in its usual kernels."""
+        return open_file(path)
 
 
 exporter = OnnxInt8Exporter()
@@ -82,7 +82,7 @@ def _dynamic(job: Job, target: Path) -> None:
     with needs("onnx"):
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
-    (entry,), _ = read_signature(job.source)
+    (entry,) = open_file(job.source).inputs
     if not entry.shape[0]:
         raise ExportError(
             "the ranges of a dynamic file are those of a whole batch: answers would depend on the other inputs; "
@@ -131,7 +131,7 @@ def _static(job: Job, scheme: str, activations: str, operators: str) -> None:
 def _quantize(job: Job, target: Path, activations: str, operators: str) -> None:
     with needs("onnx"):
         from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    (entry,), _ = read_signature(job.source)
+    (entry,) = open_file(job.source).inputs
     extra: dict[str, Any] = {}
     if job.settings.get("input") == "uint8":  # a pixel is its own integer
         dtype = np.dtype({"QUInt8": np.uint8, "QInt8": np.int8, "QInt16": np.int16}[activations])

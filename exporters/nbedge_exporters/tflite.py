@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nbedge.artifact import TensorSpec
 from nbedge.errors import ExportError, needs
 from nbedge.exporter import Job
-from nbedge_exporters.tflite_file import TARGETS, all_integer, finish, read_signature
+from nbedge.runtime import Runner, open_file
+from nbedge_exporters.tflite_file import TARGETS, all_integer, finish
 
 Pictures = NDArray[np.float32]
 
@@ -54,9 +54,9 @@ class TfliteExporter:
             content = _converted(saved, scheme, pictures)
             target.write_bytes(finish(content, scheme, job))
 
-    def signature(self, path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-        """Read the inputs and outputs, by the names that the file gives them."""
-        return read_signature(path)
+    def open(self, path: Path) -> Runner:
+        """Run a file in its usual kernels."""
+        return open_file(path)
 
 
 exporter = TfliteExporter()
@@ -78,9 +78,7 @@ def _saved_model(job: Job, sample: Pictures) -> Path:
 
 
 def _run_onnx2tf(converter: Any, source: Path, sample: Pictures, output: Path) -> None:
-    from nbedge_exporters.onnx import read_signature
-
-    (entry,), _ = read_signature(source)
+    (entry,) = open_file(source).inputs
     data = source.with_name("sample.npy")
     np.save(data, sample)
     converter.convert(

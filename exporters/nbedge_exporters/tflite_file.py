@@ -1,14 +1,11 @@
 """What every TFLite file of nbedge gets, whatever wrote it: weights inside, an input of bytes if wished, metadata."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nbedge.artifact import TensorSpec
 from nbedge.errors import ExportError, needs
 from nbedge.exporter import Job
-from nbedge.runtime import layout
 from nbedge_exporters import tflite_metadata
 
 #: targets that read no metadata: bytes of flash for nothing
@@ -103,19 +100,6 @@ def _code(model: Any, code: int) -> int:
     return len(model.operatorCodes) - 1
 
 
-def read_signature(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Read the inputs and outputs of a TFLite file, by the names that it gives them.
-
-    Raises:
-        ExportError: one is neither a batch of pictures nor of vectors.
-    """
-    interpreter = interpreter_of(path.read_bytes())
-    return (
-        tuple(_spec(details) for details in interpreter.get_input_details()),
-        tuple(_spec(details) for details in interpreter.get_output_details()),
-    )
-
-
 def interpreter_of(content: bytes) -> Any:
     """Return LiteRT's interpreter of a file."""
     with needs("tflite"):
@@ -143,13 +127,3 @@ def all_integer(content: bytes, scheme: str) -> bytes:
             f"the {scheme} file would hold tensors of {sorted(found)}; replace the operators that need them"
         )
     return content
-
-
-def _spec(details: dict[str, Any]) -> TensorSpec:
-    shape = tuple(int(size) for size in details["shape"])
-    if len(shape) not in (2, 4):
-        raise ExportError(f"{details['name']!r} has the shape {shape}; only NHWC and NC are known")
-    # (0.0, 0) for a float tensor
-    scale, zero_point = details["quantization"]
-    dtype = np.dtype(details["dtype"]).name
-    return TensorSpec(details["name"], shape, dtype, layout(shape, "NHWC"), float(scale), int(zero_point))

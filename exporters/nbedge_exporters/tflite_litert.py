@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nbedge.artifact import TensorSpec
 from nbedge.errors import needs
 from nbedge.exporter import Job
-from nbedge_exporters.tflite_file import TARGETS, finish, read_signature
+from nbedge.runtime import Runner, open_file
+from nbedge_exporters.tflite_file import TARGETS, finish
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class LitertExporter:
         litert_torch.convert(model, (example.permute(0, 2, 3, 1).contiguous(),)).export(str(written))
         job.targets["fp32"].write_bytes(finish(written.read_bytes(), "fp32", job))
 
-    def signature(self, path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-        """Read the inputs and outputs, by the names that the file gives them."""
-        return read_signature(path)
+    def open(self, path: Path) -> Runner:
+        """Run a file in its usual kernels."""
+        return open_file(path)
 
 
 exporter = LitertExporter()

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from nbedge.artifact import TensorSpec
 from nbedge.errors import needs
 from nbedge.exporter import Job
-from nbedge_exporters.tflite_file import TARGETS, all_integer, finish, interpreter_of, read_signature
+from nbedge.runtime import Runner, open_file
+from nbedge_exporters.tflite_file import TARGETS, all_integer, finish, interpreter_of
 
 #: method -> name of the function that ai-edge-quantizer updates a range with
 METHODS = {"minmax": "min_max_update", "moving-average": "moving_average_update"}
@@ -42,9 +42,9 @@ class TfliteQuantizer:
             checked = all_integer(content, scheme) if scheme.startswith("int8") else content
             target.write_bytes(finish(checked, scheme, job))
 
-    def signature(self, path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-        """Read the inputs and outputs, by the names that the file gives them."""
-        return read_signature(path)
+    def open(self, path: Path) -> Runner:
+        """Run a file in its usual kernels."""
+        return open_file(path)
 
 
 exporter = TfliteQuantizer()

@@ -143,7 +143,7 @@ def open_subject(text: str, options: ModelOptions | None = None) -> Subject:
     """
     options = options or ModelOptions()
     suffix = Path(text).suffix
-    if suffix in FILES:
+    if suffix in FILES or (suffix not in ("", ".safetensors") and suffix in _plugged()):
         return _exported(Path(text), options)
     with needs("train"):
         if suffix == ".safetensors":
@@ -151,6 +151,13 @@ def open_subject(text: str, options: ModelOptions | None = None) -> Subject:
         if ":" not in text:
             raise InputError(_unknown(text, suffix))
         return _reference(text, options)
+
+
+def _plugged() -> set[str]:
+    """Return the suffixes of the formats that plug-ins add."""
+    from nbedge.exporter import exporters
+
+    return {f".{exporter.produces}" for exporter in exporters().values()}
 
 
 def _unknown(text: str, suffix: str) -> str:

@@ -151,9 +151,10 @@ class Workshop:
 
     def _judged(self, step: Step, scheme: str, versions: Mapping[str, str]) -> Exported:
         path, before = self._path(step, scheme), self._origin(step, scheme)
-        inputs, outputs = step.exporter.signature(path)
+        runner = step.exporter.open(path)
         made = Artifact(
-            path, step.exporter.produces, scheme, inputs, outputs, self.asked.preprocessing, self.classes, before.name,
+            path, step.exporter.produces, scheme, runner.inputs, runner.outputs, self.asked.preprocessing, self.classes,
+            before.name,
             {"nbedge": __version__, **versions},
             self.asked.head, statistics(self.asked.calibration) if SCHEMES[scheme][1].startswith("int") else {},
         )  # fmt: skip

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nbedge import files
 from nbedge.errors import InputError
+from nbedge.exporter import exporters
 from nbedge.machine import onnxruntime_kernels
 from nbedge.runtime.modules import of_program
 from nbedge.runtime.onnx import of_onnx
@@ -23,7 +24,6 @@ _READERS: Mapping[str, Mapping[str, Callable[[Path], Runner]]] = {
     ".pt2": {"torch": of_program},
     ".npz": {"recorded": of_recording},
 }  # fmt: skip
-SUFFIXES = tuple(_READERS)
 
 
 def kernels_of(path: Path) -> tuple[str, ...]:
@@ -32,10 +32,23 @@ def kernels_of(path: Path) -> tuple[str, ...]:
     Raises:
         InputError: no runtime here reads such files.
     """
-    if path.suffix not in _READERS:
-        shown = path.suffix or "a file without suffix"
-        raise InputError(f"{path}: no runtime here reads {shown}; give {', '.join(_READERS)}")
-    return tuple(_READERS[path.suffix])
+    return tuple(_readers_of(path))
+
+
+def suffixes() -> tuple[str, ...]:
+    """Return the suffixes of the files that can be run, those of plug-ins included."""
+    return tuple(dict.fromkeys((*_READERS, *(f".{exporter.produces}" for exporter in exporters().values()))))
+
+
+def _readers_of(path: Path) -> Mapping[str, Callable[[Path], Runner]]:
+    """Return kernels -> what opens the file with them; of a plug-in's format the plug-in says what they are."""
+    if path.suffix in _READERS:
+        return _READERS[path.suffix]
+    for exporter in exporters().values():
+        if path.suffix == f".{exporter.produces}":
+            return {exporter.backend: exporter.open}
+    shown = path.suffix or "a file without suffix"
+    raise InputError(f"{path}: no runtime here reads {shown}; give {', '.join(suffixes())}")
 
 
 def open_file(path: Path, kernels: str | None = None) -> Runner:
@@ -52,4 +65,4 @@ def open_file(path: Path, kernels: str | None = None) -> Runner:
     known = kernels_of(files.existing(path, "the file"))
     if kernels is not None and kernels not in known:
         raise InputError(f"{path.name} does not run in the kernels {kernels!r}; choose from {', '.join(known)}")
-    return _READERS[path.suffix][kernels or known[0]](path)
+    return _readers_of(path)[kernels or known[0]](path)
