@@ -1,3 +1,4 @@
+import copy
 import json
 import os
 from collections.abc import Callable
@@ -261,7 +262,7 @@ def test_an_exporter_writes_what_it_was_asked_for(job: Job, tmp_path: Path) -> N
 def test_a_damaged_source_fails_with_a_log(job: Job, tmp_path: Path, name: str) -> None:
     targets = {"fp32" if name == "onnx" else "int8": tmp_path / "out.onnx"}
     broken = Job(job.source, targets, job.calibration, job.workdir)
-    with pytest.raises(ExportError, match=r"see .*/log$"):
+    with pytest.raises(InputError, match=r"see .*/log$"):
         process.run(name, exporters()[name], broken, tmp_path / "log")
     assert "Traceback" in (tmp_path / "log").read_text(encoding="utf-8")
     assert not (tmp_path / "out.onnx").exists()
@@ -316,7 +317,7 @@ def test_an_export_without_inputs_is_refused(net: nn.Module, tmp_path: Path, opt
     ids=["tensor", "array", "list", "generator"],
 )
 def test_inputs_come_in_one_piece_or_in_batches(given: Any) -> None:
-    assert np.array_equal(stacked(given, "calibration"), X.numpy())
+    assert np.array_equal(stacked(given, "calibration", (1, 28, 28)), X.numpy())
 
 
 def test_a_file_s_name_holds_scheme_and_format() -> None:
@@ -390,3 +391,107 @@ def test_a_model_with_other_outputs_than_classes_is_refused_before_anything_is_m
     with pytest.raises(InputError, match=r"gives \(1, 5\) for one picture; \(1, 3\) is expected"):
         export(model, x, calibration=x, preprocess=prepare, classes=("a", "b", "c"), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+# bad input
+
+
+class Odd(nn.Module):
+    """A network with one operator that few converters know."""
+
+    def __init__(self, operator: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 8, 3, 2, 1)
+        self.middle = Middle(operator)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.head(self.middle(self.stem(x)).flatten(2).mean(2))
+        return answer
+
+
+class Middle(nn.Module):
+    def __init__(self, operator: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.operator = operator
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.operator(x)
+
+
+def on_its_sign(x: torch.Tensor) -> torch.Tensor:
+    return x if x.sum() > 0 else -x
+
+
+@pytest.mark.group("export")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("operator", "format", "words"),
+    [
+        (torch.linalg.svdvals, "onnx", r"linalg_svd.*svdvals in the module 'middle' \(do it outside of the network\)"),
+        (torch.erf, "tflite", r"'tf.Erf' op .*erf in the module 'middle' \(use Hardswish, ReLU or ReLU6\)"),
+        (nn.functional.softplus, "tflite", r"would hold bool tensors; .*\(.*\).*softplus in the module 'middle'"),
+        (on_its_sign, "onnx", "torch.export cannot trace the model .*may not depend on the values of its input"),
+    ],
+    ids=["svd", "erf", "softplus", "branch"],
+)
+def test_an_operator_that_a_converter_lacks_is_named_with_its_module_and_a_cure(
+    tmp_path: Path, operator: Callable[[torch.Tensor], torch.Tensor], format: str, words: str
+) -> None:
+    pytest.importorskip("onnx2tf" if format == "tflite" else "onnxruntime")
+    with pytest.raises(ExportError, match=words):
+        exported(Odd(operator).eval(), tmp_path, formats=[format], quant=["int8"])
+    assert not list(tmp_path.glob("*.onnx*")) + list(tmp_path.glob("*.tflite*"))
+
+
+@pytest.mark.group("export")
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_microcontroller_lacks_is_kept_for_phones_only(tmp_path: Path) -> None:
+    pytest.importorskip("tflite_micro")
+    net = Odd(nn.functional.gelu).eval()
+    given = {"formats": ["tflite"], "quant": ["int8"]}
+    with pytest.raises(GateError, match=r"operators that tflm lacks is 1 .* 1 GELU"):
+        exported(net, tmp_path, **given)
+    (found,) = exported(net, tmp_path, options=Options(target=("litert",)), **given)
+    assert {edge.kernels for edge in found.edges} == {"lint", "xnnpack", "reference"}
+
+
+def spoiled(net: nn.Module) -> nn.Module:
+    other = copy.deepcopy(net)
+    next(other.parameters()).data.view(-1)[3] = float("nan")
+    return other
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"calibration": torch.zeros(24, 1, 28, 28), "quant": ["int8"]}, "every number of the calibration inputs is 0"),
+        (
+            {"calibration": torch.zeros(24, 3, 28, 28)},
+            r"as calibration are \(24, 3, 28, 28\), the model takes \(n, 1, 28",
+        ),
+        ({"check_on": torch.zeros(4, 28, 28)}, r"as check_on are \(4, 28, 28\), the model takes \(n, 1, 28, 28\)"),
+    ],
+)
+def test_inputs_that_a_file_cannot_be_made_with_are_refused(
+    net: nn.Module, tmp_path: Path, given: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        exported(net, tmp_path, **given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_no_numbers_are_refused(net: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"weight holds numbers that are not finite"):
+        exported(spoiled(net), tmp_path)
+
+
+def test_an_example_without_a_batch_is_refused(net: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"example_input is \(1, 28, 28\), the pictures are \(1, 1, 28, 28\)"):
+        export(net, X[0], calibration=X, preprocess=PREPROCESSING, classes=CLASSES, out=tmp_path)
+
+
+def test_a_target_folder_that_is_a_file_is_refused(net: nn.Module, tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"")
+    with pytest.raises((InputError, OSError)):
+        exported(net, tmp_path / "out")

@@ -51,7 +51,7 @@ class TfliteExporter:
         pictures = np.ascontiguousarray(np.load(job.calibration).transpose(0, 2, 3, 1))
         saved = _saved_model(job, pictures[:1])
         for scheme, target in job.targets.items():
-            content = _converted(saved, scheme, pictures)
+            content = _converted(saved, scheme, pictures, job.workdir)
             target.write_bytes(finish(content, scheme, job))
 
     def open(self, path: Path) -> Runner:
@@ -92,7 +92,7 @@ def _run_onnx2tf(converter: Any, source: Path, sample: Pictures, output: Path) -
     )
 
 
-def _converted(saved: Path, scheme: str, pictures: Pictures) -> bytes:
+def _converted(saved: Path, scheme: str, pictures: Pictures, workdir: Path) -> bytes:
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved))
@@ -102,7 +102,7 @@ def _converted(saved: Path, scheme: str, pictures: Pictures) -> bytes:
     if scheme == "fp16":
         converter.target_spec.supported_types = [tf.float16]
         return bytes(converter.convert())
-    return _integer(converter, scheme, pictures)
+    return all_integer(_integer(converter, scheme, pictures), scheme, workdir)
 
 
 def _integer(converter: Any, scheme: str, pictures: Pictures) -> bytes:
@@ -119,4 +119,4 @@ def _integer(converter: Any, scheme: str, pictures: Pictures) -> bytes:
         if scheme == "int8x16" else sets.TFLITE_BUILTINS_INT8
     ]  # fmt: skip
     converter.inference_input_type = converter.inference_output_type = ends[scheme]
-    return all_integer(bytes(converter.convert()), scheme)
+    return bytes(converter.convert())

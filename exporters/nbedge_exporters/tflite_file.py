@@ -1,16 +1,20 @@
 """What every TFLite file of nbedge gets, whatever wrote it: weights inside, an input of bytes if wished, metadata."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nbedge.errors import ExportError, needs
 from nbedge.exporter import Job
+from nbedge.graph import read
 from nbedge_exporters import tflite_metadata
 
 #: targets that read no metadata: bytes of flash for nothing
 PLAIN = ("tflm", "ethos-u")
 TARGETS = ("litert", *PLAIN)
+#: operators that change nothing but the type
+CASTS = ("QUANTIZE", "DEQUANTIZE")
 
 
 def finish(content: bytes, scheme: str, job: Job) -> bytes:
@@ -107,23 +111,21 @@ def interpreter_of(content: bytes) -> Any:
     return Interpreter(model_content=content)
 
 
-def all_integer(content: bytes, scheme: str) -> bytes:
+def all_integer(content: bytes, scheme: str, workdir: Path) -> bytes:
     """Return the file if it holds the integers of its scheme only, those that every microcontroller kernel takes.
 
     Raises:
-        ExportError: something was left in floating point.
+        ExportError: something was left in floating point, or of another type.
     """
+    written = workdir / "integer.tflite"
+    written.write_bytes(content)
+    graph = read(written)
     allowed = {"int8", "int32", *(("int16", "int64") if scheme == "int8x16" else ())}
-    ends = {"float32"} if scheme.endswith("float-io") else set()
-    interpreter = interpreter_of(content)
-    outer = {d["index"] for d in (*interpreter.get_input_details(), *interpreter.get_output_details())}
-    found = {
-        np.dtype(details["dtype"]).name
-        for details in interpreter.get_tensor_details()
-        if details["index"] not in outer or np.dtype(details["dtype"]).name not in ends
-    }
-    if not found <= allowed:
-        raise ExportError(
-            f"the {scheme} file would hold tensors of {sorted(found)}; replace the operators that need them"
-        )
+    ends = {*graph.inputs, *graph.outputs} if scheme.endswith("float-io") else set()
+    strange = {name: t.dtype for name, t in graph.tensors.items() if name not in ends and t.dtype not in allowed}
+    makers = [o.kind for o in graph.operators if strange.keys() & {*o.inputs, *o.outputs} and o.kind not in CASTS]
+    if strange:
+        kinds = f" ({', '.join(sorted(set(makers)))})" if makers else ""
+        shown = ", ".join(sorted(set(strange.values())))
+        raise ExportError(f"the {scheme} file would hold {shown} tensors; replace the operators that need them{kinds}")
     return content

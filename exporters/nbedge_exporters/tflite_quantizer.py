@@ -39,7 +39,7 @@ class TfliteQuantizer:
         """Quantize `job.source`, integer files with the ranges seen on all of `job.calibration`."""
         for scheme, target in job.targets.items():
             content = _quantized(job, scheme)
-            checked = all_integer(content, scheme) if scheme.startswith("int8") else content
+            checked = all_integer(content, scheme, job.workdir) if scheme.startswith("int8") else content
             target.write_bytes(finish(checked, scheme, job))
 
     def open(self, path: Path) -> Runner:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nbedge import files
+from nbedge.artifact import SCHEMES
 from nbedge.conversion.asked import Asked
 from nbedge.conversion.chain import require, steps, steps_again
 from nbedge.conversion.options import Options
@@ -84,9 +85,18 @@ def export(
     for step in chain:
         for scheme in sorted(step.kept):
             files.refuse_existing(out / file_name(name, scheme, step.exporter.produces), overwrite)
+    if tuple(example_input.shape[1:]) != preprocess.shape:
+        wanted = ", ".join(map(str, ("1", *preprocess.shape)))
+        raise InputError(
+            f"example_input is {tuple(example_input.shape)}, the pictures are ({wanted}); give one of those"
+        )
+    _refuse_no_numbers(model)
     _refuse_other_outputs(model, example_input, len(classes))
-    seen = stacked(calibration, "calibration")
-    held = seen if check_on is None else stacked(check_on, "check_on")
+    shape = tuple(example_input.shape[1:])
+    seen = stacked(calibration, "calibration", shape)
+    if any(SCHEMES[scheme][1].startswith("int") for scheme in quant) and not np.ptp(seen):
+        raise InputError(f"every number of the calibration inputs is {seen.flat[0]:g}; give real ones")
+    held = seen if check_on is None else stacked(check_on, "check_on", shape)
     asked = Asked(model, preprocess, seen, held).with_head(options.head).with_input(options.input_type)
     with tempfile.TemporaryDirectory(prefix="nbedge-export-") as folder:
         work = Workshop(
@@ -100,6 +110,13 @@ def export(
         return [work.keep(exported) for exported in made]
 
 
+def _refuse_no_numbers(model: nn.Module) -> None:
+    """Refuse weights that are no numbers: no file could be told from a wrong one."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise InputError(f"{name} holds numbers that are not finite; train again, or load other weights")
+
+
 def _refuse_other_outputs(model: nn.Module, example_input: Tensor, classes: int) -> None:
     with evaluating(model), torch.inference_mode():
         output = model(example_input)
@@ -111,14 +128,18 @@ def _refuse_other_outputs(model: nn.Module, example_input: Tensor, classes: int)
         )
 
 
-def stacked(inputs: Inputs, what: str) -> NDArray[np.float32]:
-    """Return inputs, or batches of them, as one array (n, c, h, w).
+def stacked(inputs: Inputs, what: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return inputs, or batches of them, as one array (n, *shape).
 
     Raises:
-        InputError: there are none; `what` names them.
+        InputError: there are none, or they have another shape; `what` names them.
     """
     batches = [inputs] if isinstance(inputs, Tensor | np.ndarray) else list(inputs)
     arrays = [np.asarray(batch, np.float32) for batch in batches]
     if not sum(map(len, arrays)):
         raise InputError(f"export needs inputs as {what}; there are none: give at least one")
+    strange = next((array.shape for array in arrays if array.shape[1:] != shape), None)
+    if strange is not None:
+        wanted = ", ".join(map(str, ("n", *shape)))
+        raise InputError(f"the inputs as {what} are {strange}, the model takes ({wanted}); give inputs of its shape")
     return np.concatenate(arrays)

@@ -1,14 +1,18 @@
 """The process that runs one exporter: `python -m nbedge.conversion.worker JOB.json`."""
 
 import json
+import re
 import sys
 import traceback
 from importlib.metadata import EntryPoint, version
 from pathlib import Path
 from typing import Any
 
+from nbedge.errors import NbedgeError
 from nbedge.exporter import Job
 from nbedge.preprocessing import Preprocessing
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def main(request: Path) -> int:
@@ -24,7 +28,9 @@ def main(request: Path) -> int:
         EntryPoint("exporter", values["plugin"], "nbedge.exporters").load().convert(job)
     except BaseException as error:  # converters raise whatever they like, SystemExit included
         traceback.print_exc()
-        lines = str(error).strip().splitlines() or ["no message"]
+        while error.__cause__ is not None and not isinstance(error, NbedgeError):  # what began it says most
+            error = error.__cause__
+        lines = COLOURS.sub("", str(error)).strip().splitlines() or ["no message"]
         answer = {"kind": type(error).__name__, "message": lines[0]}
         Path(values["answer"]).write_text(json.dumps(answer), encoding="utf-8")
         return 1

@@ -5,19 +5,22 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from nbedge import __version__, files
 from nbedge.artifact import SCHEMES, Artifact, sidecar
 from nbedge.conversion import process
 from nbedge.conversion.asked import Asked
 from nbedge.conversion.chain import Step
-from nbedge.errors import GateError
+from nbedge.conversion.diagnosis import suspects
+from nbedge.errors import ExportError, GateError
 from nbedge.exporter import Job
+from nbedge.graph import read
 from nbedge.runtime import open_file
 from nbedge.subject import Subject
 from nbedge.tracing import evaluating
@@ -27,6 +30,7 @@ from nbedge.verification import (
     Equivalence,
     Families,
     Limits,
+    claimed_kernels,
     declared,
     linted,
     statistics,
@@ -34,6 +38,7 @@ from nbedge.verification import (
     verify_edges,
 )
 from nbedge.verification.chain import RUNTIME
+from nbedge.verification.lint import lacking
 
 Progress = Callable[[str], None]
 #: setting of a batch of any size
@@ -119,8 +124,7 @@ class Workshop:
             sizes = ({0: torch.export.Dim("batch")},) if batch == DYNAMIC else None
             with warnings.catch_warnings(), evaluating(self.asked.model):
                 warnings.simplefilter("ignore", FutureWarning)
-                program = torch.export.export(self.asked.model, (example,), dynamic_shapes=sizes)
-                torch.export.save(program, self._program(batch))
+                torch.export.save(_traced(self.asked.model, example, sizes), self._program(batch))
 
     def _program(self, batch: str) -> Path:
         return self.folder / f"program-{batch}.pt2"
@@ -138,9 +142,18 @@ class Workshop:
             copied, {scheme: self._path(step, scheme) for scheme in schemes}, self.calibration, workdir, step.settings,
             self.asked.preprocessing, self.classes,
         )  # fmt: skip
-        versions = process.run(step.name, step.exporter, job, self.out / "logs" / f"{step.name}.log")
+        try:
+            versions = process.run(step.name, step.exporter, job, self.out / "logs" / f"{step.name}.log")
+        except ExportError as error:
+            raise ExportError(f"{error}{suspects(self._program(self._batch_of(step)))}") from error
         judged = [self._judged(step, scheme, versions) for scheme in schemes]
         return [exported for exported in judged if exported.artifact.scheme in step.kept]
+
+    def _batch_of(self, step: Step) -> str:
+        """Return the batch of the program that a step starts from in the end."""
+        while step.source is not None:
+            step = step.source
+        return _batch(step)
 
     def _files(self, step: Step) -> Path:
         """Return the folder of a step; the same exporter may run with other settings."""
@@ -159,12 +172,20 @@ class Workshop:
             self.asked.head, statistics(self.asked.calibration) if SCHEMES[scheme][1].startswith("int") else {},
         )  # fmt: skip
         after = replace(self._subject(path, scheme, before.name), calibration=made.calibration)
-        first, *others = verify_edges(before, after, self.inputs, labels=self.labels, limits=self.limits)
-        judged = (replace(first, checks=(*declared(before, after), *first.checks)), *others)
+        log = self.out / "logs" / f"{step.name}.log"
+        kernels = claimed_kernels(after, step.settings.get("target", ""))
         bytes_of_it = linted(before, after, self.inputs[REAL], _meant_for(step))
+        if bytes_of_it is not None:
+            extra = lacking(read(path), "tflm") if "tflm" in kernels and _meant_for(step) is None else []
+            bytes_of_it = replace(bytes_of_it, checks=(*bytes_of_it.checks, *extra))
+            self._refuse_failed(bytes_of_it, path, log)
+        first, *others = verify_edges(
+            before, after, self.inputs, labels=self.labels, limits=self.limits, kernels=tuple(filter(None, kernels))
+        )
+        judged = (replace(first, checks=(*declared(before, after), *first.checks)), *others)
         edges = judged if bytes_of_it is None else (bytes_of_it, *judged)
         for edge in edges:
-            self._refuse_failed(edge, path, self.out / "logs" / f"{step.name}.log")
+            self._refuse_failed(edge, path, log)
         return Exported(replace(made, verdicts=tuple(map(_verdict, edges))), edges)
 
     def _refuse_failed(self, edge: Equivalence, path: Path, log: Path) -> None:
@@ -201,6 +222,21 @@ class Workshop:
         kept = replace(exported.artifact, path=target).sealed()
         kept.write_sidecar()
         return Exported(kept, exported.edges)
+
+
+def _traced(model: nn.Module, example: Tensor, sizes: Any) -> torch.export.ExportedProgram:
+    """Return the program of a model.
+
+    Raises:
+        ExportError: torch cannot write it down.
+    """
+    try:
+        return torch.export.export(model, (example,), dynamic_shapes=sizes)
+    except Exception as error:  # whatever the model's own code raises under it
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ExportError(
+            f"torch.export cannot trace the model ({reason}); its forward may not depend on the values of its input"
+        ) from error
 
 
 def _verdict(edge: Equivalence) -> dict[str, str]:

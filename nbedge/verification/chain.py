@@ -58,11 +58,16 @@ def links(subjects: Sequence[Subject]) -> list[tuple[Subject, Subject]]:
     return found
 
 
-def claimed_kernels(subject: Subject) -> tuple[str, ...]:
-    """Return the kernels that a file is judged in if nobody says which: those of the devices that it is meant for."""
+def claimed_kernels(subject: Subject, target: str = "") -> tuple[str, ...]:
+    """Return the kernels that a file is judged in if nobody says which: those of the devices that it is meant for.
+
+    Args:
+        subject: the file.
+        target: what it is meant for, if that was said; "litert" is no microcontroller.
+    """
     if subject.path is None or subject.path.suffix != ".tflite":
         return ("",)
-    return ("xnnpack", "reference", *(("tflm",) if subject.scheme in MICRO else ()))
+    return ("xnnpack", "reference", *(("tflm",) if subject.scheme in MICRO and target != "litert" else ()))
 
 
 def verify_edges(

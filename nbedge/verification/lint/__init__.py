@@ -13,11 +13,11 @@ from nbedge.verification.lint.calibration import calibration_checks, saturation,
 from nbedge.verification.lint.kernels import kernel_checks
 from nbedge.verification.lint.scales import onnx_scale_checks, scale_checks
 from nbedge.verification.lint.storage import storage_checks
-from nbedge.verification.lint.targets import TARGETS, target_checks
+from nbedge.verification.lint.targets import TARGETS, lacking, target_checks
 from nbedge.verification.lint.types import type_checks
 from nbedge.verification.lint.weights import channel_checks, float_weights, requantized
 
-__all__ = ["TARGETS", "calibration_checks", "kernel_checks", "lint", "statistics"]
+__all__ = ["TARGETS", "calibration_checks", "kernel_checks", "lacking", "lint", "statistics"]
 
 
 def lint(

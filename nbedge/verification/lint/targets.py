@@ -57,12 +57,13 @@ def target_checks(graph: Graph, target: str | None) -> list[Check]:
     copies = at_most("TRANSPOSE", moving, 0, "operators", "each copies an activation")
     checks = [
         copies if on_micro else reported(copies.name, moving, copies.unit, copies.detail),
-        *_operators(graph, target),
+        *lacking(graph, target),
     ]
     return [*checks, _opset(graph)] if format == "onnx" else [*checks, *([_loads(graph, kernels)] if kernels else [])]
 
 
-def _operators(graph: Graph, target: str) -> list[Check]:
+def lacking(graph: Graph, target: str) -> list[Check]:
+    """Judge whether a target knows the operators of a file."""
     known = {"tflm": TFLM, "ethos-u": ETHOS_U}.get(target)
     if known is None:
         return []
