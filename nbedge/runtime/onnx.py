@@ -13,6 +13,10 @@ from nbedge.runtime.runner import Arrays, Runner, layout
 #: ONNX Runtime's names of the types that are not numpy's
 _TYPES = {"float": "float32", "double": "float64"}
 
+#: level of optimization -> ONNX Runtime's name of it, the usual one first
+LEVELS = {"all": "ORT_ENABLE_ALL", "extended": "ORT_ENABLE_EXTENDED", "basic": "ORT_ENABLE_BASIC",
+          "none": "ORT_DISABLE_ALL"}  # fmt: skip
+
 
 def import_onnxruntime() -> Any:
     """Import ONNX Runtime with its telemetry off: it is on by default and writes into the user's home."""
@@ -22,8 +26,13 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def of_onnx(path: Path, threads: int = 1) -> Runner:
+def of_onnx(path: Path, threads: int = 1, level: str = "all") -> Runner:
     """Run an ONNX file in ONNX Runtime on the CPU.
+
+    Args:
+        path: the file.
+        threads: used by the kernels.
+        level: of optimization, one of `LEVELS`.
 
     Raises:
         InputError: ONNX Runtime cannot load it.
@@ -32,6 +41,7 @@ def of_onnx(path: Path, threads: int = 1) -> Runner:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[level])
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises several unrelated classes

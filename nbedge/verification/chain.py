@@ -1,7 +1,7 @@
 """The chain of files from the model to the device: every link its own edge, in every kernels that the file claims."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from nbedge.runtime import Runner, open_file, raw_answers
 from nbedge.subject import Subject
 from nbedge.verification.agreement import REAL, Limits
 from nbedge.verification.equivalence import SCHEMA_VERSION, Check, Equivalence, Verdict, at_most, not_checked, together
-from nbedge.verification.families import Families
-from nbedge.verification.judging import verify
+from nbedge.verification.families import Families, foremost
+from nbedge.verification.judging import REPEATED, verify
+from nbedge.verification.levels import levels_agree
 
 #: the kernels without tricks of speed run a few ms an input: so many real inputs are enough for them
 SLOW, SLOW_INPUTS = ("reference", "tflm"), 100
@@ -98,7 +99,9 @@ def verify_edges(
         if not name:
             quantized = _tolerant(before, after, after.model)
             judged = verify(before.model, after.model, given, labels=labels, quantized=quantized, limits=limits)
-            yield judged.named(before.name, after.name)
+            yield replace(
+                judged.named(before.name, after.name), checks=(*judged.checks, *_levels(after, given, limits))
+            )
             continue
         try:
             runners[name] = open_file(_path(after, name), name)
@@ -118,6 +121,13 @@ def verify_edges(
     if {"reference", "tflm"} <= runners.keys() and SCHEMES[after.scheme][2].startswith("int"):
         check = steps_apart(runners["reference"], runners["tflm"], _fewer(given), limits)
         yield Equivalence(f"{after.name} in reference kernels", after.name, "tflm", (check,))
+
+
+def _levels(after: Subject, given: Families, limits: Limits) -> list[Check]:
+    """Judge an ONNX file at every level of optimization, on a few inputs."""
+    if after.path is None or after.path.suffix != ".onnx":
+        return []
+    return [levels_agree(after.path, foremost(given)[:REPEATED], after.quantized, limits)]
 
 
 def _tolerant(before: Subject, after: Subject, runner: object) -> bool:
