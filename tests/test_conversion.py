@@ -16,9 +16,11 @@ from nbedge.conversion.exporting import stacked
 from nbedge.conversion.workshop import file_name
 from nbedge.errors import ExportError, GateError, InputError, MissingDependencyError
 from nbedge.exporter import Job, exporters
+from nbedge.graph import read
 from nbedge.preprocessing import Preprocessing
 from nbedge.runtime import answer, open_file
 from nbedge.verification import Limits
+from nbedge_exporters import hard_sigmoid
 
 PREPROCESSING = Preprocessing((1, 28, 28), (0.3,), (0.35,))
 X = torch.randn(24, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -454,6 +456,49 @@ def test_what_a_microcontroller_lacks_is_kept_for_phones_only(tmp_path: Path) ->
         exported(net, tmp_path, **given)
     (found,) = exported(net, tmp_path, options=Options(target=("litert",)), **given)
     assert {edge.kernels for edge in found.edges} == {"lint", "xnnpack", "reference"}
+
+
+class Gated(nn.Module):
+    """A network of MobileNetV3's kind: squeeze-and-excite with a hard sigmoid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1), nn.Hardswish())
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 8, 1), nn.Hardsigmoid())
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        answer: torch.Tensor = self.head(x * self.gate(x))
+        return answer
+
+
+@pytest.mark.group("export")
+def test_a_hard_sigmoid_runs_on_a_microcontroller(tmp_path: Path) -> None:
+    pytest.importorskip("tflite_micro")
+    torch.manual_seed(0)
+    found = exported(Gated().eval(), tmp_path, formats=["tflite"], quant=["fp32", "int8"])
+    assert [artifact.read(Path(e)).scheme for e in found] == ["fp32", "int8"]
+    assert {edge.kernels for edge in found[1].edges} == {"lint", "xnnpack", "reference", "tflm"}
+    kinds = [operator.kind for operator in read(Path(found[1])).operators]
+    assert "RELU_0_TO_1" not in kinds
+    assert kinds.count("HARD_SWISH") == 1
+
+
+@pytest.mark.parametrize(("slope", "offset"), [(1 / 6, 0.5), (0.2, 0.5), (0.3, 0.1)])
+def test_a_rewritten_hard_sigmoid_is_the_same(tmp_path: Path, slope: float, offset: float) -> None:
+    from onnx import TensorProto, helper, save
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 50]) for name in ("x", "y")]
+    node = helper.make_node("HardSigmoid", ["x"], ["y"], alpha=slope, beta=offset)
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    save(model, tmp_path / "before.onnx")
+    hard_sigmoid.rewrite_(model)
+    save(model, tmp_path / "after.onnx")
+    x = np.linspace(-8, 8, 50, dtype=np.float32)[None]
+    before, after = (answer(open_file(tmp_path / f"{name}.onnx"), x) for name in ("before", "after"))
+    np.testing.assert_allclose(after, before, atol=1e-6)
 
 
 def spoiled(net: nn.Module) -> nn.Module:

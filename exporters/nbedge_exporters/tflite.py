@@ -5,7 +5,6 @@ of TensorFlow in; here the converter sees every calibration picture once and may
 """
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from nbedge.errors import ExportError, needs
 from nbedge.exporter import Job
 from nbedge.runtime import Runner, open_file
+from nbedge_exporters import hard_sigmoid
 from nbedge_exporters.tflite_file import TARGETS, all_integer, finish
 
 Pictures = NDArray[np.float32]
@@ -65,11 +65,14 @@ exporter = TfliteExporter()
 def _saved_model(job: Job, sample: Pictures) -> Path:
     """Convert to a SavedModel; onnx2tf compares its layouts with the original on the one picture `sample`."""
     with needs("tflite"):
+        import onnx
         import onnx2tf.onnx2tf as converter
     # for RGB inputs onnx2tf downloads test pictures, whatever data it is given
     converter.download_test_image_data = lambda: sample
     # onnx2tf writes over its input
-    source = Path(shutil.copyfile(job.source, job.workdir / "model.onnx"))
+    source, model = job.workdir / "model.onnx", onnx.load(job.source)
+    hard_sigmoid.rewrite_(model)
+    onnx.save(model, source)
     try:
         _run_onnx2tf(converter, source, sample, job.workdir / "saved_model")
     except SystemExit as error:
