@@ -1,0 +1,98 @@
+"""The peers: each is a script of its own, as their documentation has it, in a process of its own."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from nbedge.environments import ENVIRONMENTS
+
+#: what every script is given: source, calibration pictures (.npy, NHWC for TFLite), file to write
+HEAD = "import sys, numpy as np\nsource, pictures, target = sys.argv[1:4]\nx = np.load(pictures)\n"
+#: onnx2tf downloads pictures for any RGB network; there is no network here
+OFFLINE = "import onnx2tf.onnx2tf as o\no.download_test_image_data = lambda: x[:1]\n"
+
+ONNX2TF = (
+    HEAD
+    + OFFLINE
+    + """
+import pathlib, shutil, tempfile
+folder = pathlib.Path(tempfile.mkdtemp())
+shutil.copy(source, folder / "model.onnx")
+np.save(folder / "x.npy", x)
+c = x.shape[-1]
+o.convert(input_onnx_file_path=str(folder / "model.onnx"), output_folder_path=str(folder / "out"),
+          output_integer_quantized_tflite=True, quant_type="per-channel", not_use_onnxsim=True, verbosity="error",
+          custom_input_op_name_np_data_path=[["input", str(folder / "x.npy"), [[[[0.0] * c]]], [[[[1.0] * c]]]]])
+shutil.copy(next((folder / "out").glob("*_full_integer_quant.tflite")), target)
+"""
+)
+TENSORFLOW = (
+    HEAD
+    + OFFLINE
+    + """
+import pathlib, shutil, tempfile
+import tensorflow as tf
+folder = pathlib.Path(tempfile.mkdtemp())
+shutil.copy(source, folder / "model.onnx")
+o.convert(input_onnx_file_path=str(folder / "model.onnx"), output_folder_path=str(folder / "out"),
+          output_signaturedefs=True, not_use_onnxsim=True, verbosity="error")
+converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "out"))
+converter.optimizations = [tf.lite.Optimize.DEFAULT]
+converter.representative_dataset = lambda: ([picture[None]] for picture in x)
+pathlib.Path(target).write_bytes(converter.convert())
+"""
+)
+ONNXRUNTIME = (
+    HEAD
+    + """
+from onnxruntime.quantization import quantize_static
+class Reader:
+    def __init__(self): self.rest = iter(x)
+    def get_next(self):
+        row = next(self.rest, None)
+        return None if row is None else {"input": row[None]}
+quantize_static(source, target, Reader())
+"""
+)
+QUANTIZER = (
+    HEAD
+    + """
+from ai_edge_quantizer import quantizer, recipe
+from ai_edge_litert.interpreter import Interpreter
+(key, ends), = Interpreter(source).get_signature_list().items()
+q = quantizer.Quantizer(source, recipe.static_wi8_ai8())
+seen = q.calibrate({key: [{ends["inputs"][0]: row[None]} for row in x]})
+q.quantize(seen).export_model(target, overwrite=True)
+"""
+)
+#: name -> (script, format of the source, format written)
+PEERS: Mapping[str, tuple[str, str, str]] = {
+    "onnx2tf -oiqt": (ONNX2TF, "onnx", "tflite"),
+    "tensorflow's converter": (TENSORFLOW, "onnx", "tflite"),
+    "onnxruntime's defaults": (ONNXRUNTIME, "onnx", "onnx"),
+    "ai-edge-quantizer's defaults": (QUANTIZER, "tflite", "tflite"),
+}
+
+
+def run(name: str, source: Path, pictures: Path, target: Path) -> float:
+    """Let a peer write `target`, and return the seconds that its process took.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    script = PEERS[name][0]
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "ORT_DISABLE_TELEMETRY": "1"}
+    began = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-c", script, str(source), str(pictures), str(target)], check=True, capture_output=True,
+        env={**os.environ, **quiet},
+    )  # fmt: skip
+    return time.perf_counter() - began
+
+
+def litert_is_here() -> bool:
+    """Return whether nbedge's second backend can run."""
+    return ENVIRONMENTS["litert"].ready
