@@ -2,7 +2,7 @@
 
 from nbedge.conversion.chain import require, steps
 from nbedge.conversion.exporting import CHECKED, export
-from nbedge.conversion.options import HEADS, INPUTS, Options
+from nbedge.conversion.options import Options
 from nbedge.conversion.workshop import Exported
 
-__all__ = ["CHECKED", "HEADS", "INPUTS", "Exported", "Options", "export", "require", "steps"]
+__all__ = ["CHECKED", "Exported", "Options", "export", "require", "steps"]
