@@ -22,6 +22,11 @@ SCHEMES: Mapping[str, tuple[str, str, str]] = {
     "int8x16": ("int8", "int16", "int16"),
 }
 
+#: rungs of the accuracy ladder above the first, which every integer file stands on: a scale for each channel's weights
+METHOD, BIAS, EQUALIZATION, ROUNDING, PRECISION, TUNING = RUNGS = (
+    "method", "bias-correction", "equalization", "rounding", "precision", "tuning",
+)  # fmt: skip
+
 #: key of the metadata in which an ONNX file with integer input or output holds its scale and zero point
 QUANTIZATION = "nbedge.quantization."
 
@@ -65,6 +70,9 @@ class Artifact:
         calibration: what is known of the inputs that a quantizer saw (number, distinct; mean, std, minimum and maximum
             per channel); empty for a float file.
         verdicts: of the edges that let it through: reference, kernels and verdict of each.
+        ladder: how an integer file came within its accuracy budget; empty for a float file.
+        remedies: what was done to the float network for it, so that its weights are others than the float file's.
+        exempt: layers that compute in more bits than the scheme says.
         sha256: of the file.
         size_bytes: of the file.
     """
@@ -81,6 +89,9 @@ class Artifact:
     head: str = "logits"
     calibration: Mapping[str, Any] = field(default_factory=dict)
     verdicts: tuple[Mapping[str, str], ...] = ()
+    ladder: Mapping[str, Any] = field(default_factory=dict)
+    remedies: tuple[str, ...] = ()
+    exempt: tuple[str, ...] = ()
     sha256: str = ""
     size_bytes: int = 0
 
@@ -134,6 +145,9 @@ def read(path: Path) -> Artifact:
             head=values.get("head", "logits"),
             calibration=values.get("calibration", {}),
             verdicts=tuple(values.get("verdicts", ())),
+            ladder=values.get("ladder", {}),
+            remedies=tuple(values.get("remedies", ())),
+            exempt=tuple(values.get("exempt", ())),
             sha256=values["sha256"],
             size_bytes=values["size_bytes"],
         )

@@ -28,6 +28,8 @@ class Job:
         settings: of the options that the exporter has, those that were set.
         preprocessing: how a picture becomes the input of what is written, for formats that say it.
         classes: names of the outputs, in order, likewise.
+        exempt: names of what those operators of the source compute that get the type of the setting "exempt" and not
+            the scheme's: the ones that lose most.
     """
 
     source: Path
@@ -37,6 +39,7 @@ class Job:
     settings: Mapping[str, str] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...] = ()
+    exempt: tuple[str, ...] = ()
 
 
 class Exporter(Protocol):
@@ -111,22 +114,38 @@ def exporters() -> dict[str, Exporter]:
     return {entry.name: entry.load() for entry in entry_points(group="nbedge.exporters")}
 
 
-def exporter_of(format: str, scheme: str, backends: Collection[str] = ()) -> tuple[str, Exporter]:
+def exporter_of(
+    format: str, scheme: str, backends: Collection[str] = (), settings: Mapping[str, str] | None = None
+) -> tuple[str, Exporter]:
     """Find the exporter that writes `scheme` in `format`: of one of the `backends`, else of the usual one, else any.
+
+    Where no backend decides, one that has the values of `settings` goes before one that lacks them.
 
     Raises:
         ExportError: no installed exporter does.
     """
-    found = exporters()
-    able = {name: e for name, e in found.items() if e.produces == format and scheme in e.schemes}
-    for wanted in (backends, (USUAL.get(format),)):
-        for name, candidate in able.items():
+    able = able_exporters(format, scheme)
+    fitting = {name: e for name, e in able.items() if _has(e, able.values(), settings or {})}
+    for some, wanted in ((able, backends), (fitting, (USUAL.get(format),))):
+        for name, candidate in some.items():
             if candidate.backend in wanted:
                 return name, candidate
-    for name, candidate in able.items():
+    for name, candidate in (fitting or able).items():
         return name, candidate
+    found = exporters()
     offered = "; ".join(f"{format}: {', '.join(schemes)}" for format, schemes in _offered(found.values()).items())
     raise ExportError(f"no exporter writes {scheme!r} in the format {format!r}; installed are {offered or 'none'}")
+
+
+def able_exporters(format: str, scheme: str) -> dict[str, Exporter]:
+    """Return the exporters that write `scheme` in `format`, by name."""
+    return {name: e for name, e in exporters().items() if e.produces == format and scheme in e.schemes}
+
+
+def _has(exporter: Exporter, able: Collection[Exporter], settings: Mapping[str, str]) -> bool:
+    """Return whether an exporter has the value of each setting that one of its like has."""
+    known = [option for option in settings if any(option in other.options for other in able)]
+    return all(settings[option] in exporter.options.get(option, ()) for option in known)
 
 
 def _offered(found: Iterable[Exporter]) -> dict[str, list[str]]:

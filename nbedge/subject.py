@@ -33,6 +33,8 @@ class Subject:
         derived_from: name of the file that it was made from; empty where nobody said.
         calibration: what is known of the inputs that its quantizer saw; empty where nobody said.
         head: what it gives, "logits" or "softmax" for probabilities; empty where nobody said.
+        remedies: what was done to the float network before it was quantized.
+        exempt: layers that compute in more bits than the scheme says.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Subject:
     derived_from: str = ""
     calibration: Mapping[str, Any] = field(default_factory=dict)
     head: str = ""
+    remedies: tuple[str, ...] = ()
+    exempt: tuple[str, ...] = ()
 
     @property
     def quantized(self) -> bool:

@@ -1,4 +1,4 @@
-"""The networks: trained ones of the samples, and one whose channels were spread on purpose without changing it."""
+"""The networks: trained ones of the samples, and two whose channels were spoiled on purpose without changing them."""
 
 import copy
 from collections.abc import Iterator
@@ -15,6 +15,8 @@ from nbedge.preprocessing import Preprocessing
 SAMPLES = Path(__file__).parent.parent.parent / "sample_models"
 DATA = {"fashion_mnist": f"npz:{SAMPLES / 'fashion_mnist' / 'data.npz'}",
         "blood_cells": f"folder:{SAMPLES / 'blood_cells' / 'data'}"}  # fmt: skip
+#: how much larger one channel is made
+OUTLIER = 100.0
 #: deviation of log2 of the factors by which channels are spread
 SPREAD = 2.0
 
@@ -43,6 +45,7 @@ def nets() -> Iterator[Net]:
             yield Net(f"{sample}, {stage}", about.model, about.prepared(), about.classes, *held)
             if (sample, stage) == ("fashion_mnist", "contracted"):
                 yield Net(f"{sample}, spread", spread(about.model), about.prepared(), about.classes, *held)
+                yield Net(f"{sample}, outlier", outlier(about.model), about.prepared(), about.classes, *held)
 
 
 def spread(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -70,4 +73,17 @@ def spread(model: nn.Module, seed: int = 0) -> nn.Module:
             assert isinstance(last, nn.BatchNorm2d)
             last.weight.mul_(factors)
             last.bias.mul_(factors)
+    return model
+
+
+def outlier(model: nn.Module) -> nn.Module:
+    """Return a MobileNetV2 that computes the same, with one channel between two blocks far larger than the others."""
+    model = copy.deepcopy(model).eval()
+    before, after = list(model.features)[1:3]  # type: ignore[arg-type]
+    *_, norm = (m for m in before.modules() if isinstance(m, nn.BatchNorm2d))
+    reader = next(m for m in after.modules() if isinstance(m, nn.Conv2d))
+    with torch.no_grad():
+        norm.weight[0] *= OUTLIER
+        norm.bias[0] *= OUTLIER
+        reader.weight[:, 0] /= OUTLIER
     return model

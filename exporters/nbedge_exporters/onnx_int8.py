@@ -38,7 +38,7 @@ class OnnxInt8Exporter:
     options: Mapping[str, tuple[str, ...]] = field(
         default_factory=lambda: {
             "method": tuple(METHODS), "operators": ("qdq", "qoperator"), "target": tuple(TARGETS),
-            "input": ("float32", "uint8"),
+            "input": ("float32", "uint8"), "exempt": ("", "float"),
         }
     )  # fmt: skip
     needs: Mapping[str, str] = field(default_factory=lambda: {"input": "float32"})
@@ -148,8 +148,17 @@ def _quantize(job: Job, target: Path, activations: str, operators: str) -> None:
         activation_type=QuantType[activations],
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod[METHODS[job.settings.get("method", "minmax")]],
+        nodes_to_exclude=_exempt(job),
         extra_options=extra,
     )
+
+
+def _exempt(job: Job) -> list[str]:
+    """Return the names of the nodes that stay in floating point."""
+    import onnx
+
+    nodes = onnx.load(job.source, load_external_data=False).graph.node if job.exempt else ()
+    return [node.name for node in nodes if set(node.output) & set(job.exempt)]
 
 
 def _write_integer_io(

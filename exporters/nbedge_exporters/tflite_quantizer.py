@@ -4,6 +4,7 @@ Ranges are the least and the largest value seen; its own default, a moving avera
 give 34 (measured). It quantizes every weight, where TensorFlow leaves small ones of a dynamic file in float.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +30,11 @@ class TfliteQuantizer:
     schemes: frozenset[str] = frozenset({"fp16", "dynamic", "int8", "int8-float-io", "int8x16"})
     backend: str = "litert"
     options: Mapping[str, tuple[str, ...]] = field(
-        default_factory=lambda: {"method": tuple(METHODS), "input": ("float32", "uint8"), "target": TARGETS}
-    )
+        default_factory=lambda: {
+            "method": tuple(METHODS), "input": ("float32", "uint8"), "target": TARGETS,
+            "exempt": ("", "float", "int16"),
+        }
+    )  # fmt: skip
     needs: Mapping[str, str] = field(default_factory=lambda: {"input": "float32"})
     extra: str = "tflite"
     packages: tuple[str, ...] = ("ai-edge-quantizer", "ai-edge-litert")
@@ -39,7 +43,8 @@ class TfliteQuantizer:
         """Quantize `job.source`, integer files with the ranges seen on all of `job.calibration`."""
         for scheme, target in job.targets.items():
             content = _quantized(job, scheme)
-            checked = all_integer(content, scheme, job.workdir) if scheme.startswith("int8") else content
+            whole = scheme.startswith("int8") and not job.exempt
+            checked = all_integer(content, scheme, job.workdir) if whole else content
             target.write_bytes(finish(checked, scheme, job))
 
     def open(self, path: Path) -> Runner:
@@ -54,7 +59,7 @@ def _quantized(job: Job, scheme: str) -> bytes:
     with needs("tflite"):
         from ai_edge_quantizer import quantizer
 
-    recipe = RECIPES[scheme]()
+    recipe = [*RECIPES[scheme](), *_exempt(job)]
     ranges = _ranges(job, recipe) if scheme.startswith("int8") else None
     made = quantizer.Quantizer(str(job.source), recipe).quantize(ranges, enable_progress_report=False)
     return bytes(made.quantized_model)
@@ -84,6 +89,20 @@ def _static(activations: int, float_ends: bool = False) -> Any:
     manager.add_static_config(".*", names.ALL_SUPPORTED, activation_num_bits=activations, weight_num_bits=8)
     for end in (names.INPUT, names.OUTPUT) if float_ends else ():
         manager.add_quantization_config(".*", end, algorithm_key="no_quantize")
+    return manager.get_quantization_recipe()
+
+
+def _exempt(job: Job) -> Any:
+    """Return what the recipe says of the layers that lose most; the last word counts."""
+    from ai_edge_quantizer import qtyping, recipe_manager
+
+    manager, every = recipe_manager.RecipeManager(), qtyping.TFLOperationName.ALL_SUPPORTED
+    for name in job.exempt:
+        place = re.escape(name)
+        if job.settings["exempt"] == "float":
+            manager.add_quantization_config(place, every, algorithm_key="no_quantize")
+        else:
+            manager.add_static_config(place, every, activation_num_bits=16, weight_num_bits=8)
     return manager.get_quantization_recipe()
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from nbedge.artifact import RUNGS, Artifact
 from nbedge.cli.screen import Screen, number, verdict, with_screen
 from nbedge.cli.subject import ModelOptions, model_options, open_subject
 from nbedge.errors import InputError, needs
@@ -38,23 +39,34 @@ from nbedge.subject import refuse_other_classes
     show_default=True,
     help="Softmax gives probabilities.",
 )
+@click.option(
+    "--budget",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Largest loss of accuracy of an integer file, in percentage points.",
+)
+@click.option("--rungs", default=",".join(RUNGS), show_default=True, help="Of the accuracy ladder, that may be tried.")
 @click.option("--overwrite", is_flag=True, help="Replace files of the same name.")
 @model_options
 @with_screen
 def command(
     screen: Screen, options: ModelOptions, checkpoint: str, formats: str, quant: str, calib: str, out: Path,
     name: str | None, samples: int, backend: str, method: str, target: str, opset: str, batch: str | None,
-    operators: str | None, input_type: str, head: str, overwrite: bool,
+    operators: str | None, input_type: str, head: str, budget: float, rungs: str, overwrite: bool,
 ) -> None:  # fmt: skip
     """Write CHECKPOINT (or a model reference) in every format and scheme."""
     with needs("train"):
         import torch
         from torch import nn
 
-        from nbedge.conversion import CHECKED, Options, export
+        from nbedge.conversion import CHECKED, LEARNT, Options, export
         from nbedge.data import load
         from nbedge.verification import Chain
-    chosen = Options(_words(backend), opset, batch or "", method, operators or "", _words(target), input_type, head)
+    chosen = Options(
+        _words(backend), opset, batch or "", method, operators or "", _words(target), input_type, head, budget,
+        _words(rungs),
+    )  # fmt: skip
     subject = open_subject(checkpoint, options)
     if not isinstance(subject.model, nn.Module):
         raise InputError(f"{checkpoint} is an exported file already; export takes a checkpoint or a model reference")
@@ -65,6 +77,7 @@ def command(
         subject.model, torch.zeros(1, *subject.shape), calibration=prepare(splits.calibration.images),
         preprocess=prepare, classes=subject.classes or splits.classes, out=out, formats=formats.split(","),
         quant=quant.split(","), check_on=prepare(held.images[:]), labels=held.labels,
+        learn_from=map(prepare, splits.to_learn(LEARNT)),
         name=name or Path(checkpoint.rpartition(":")[2]).stem, derived_from=Path(checkpoint).name,
         options=chosen, overwrite=overwrite, progress=screen.note,
     )  # fmt: skip
@@ -76,11 +89,31 @@ def command(
         for e in exported
     ]  # fmt: skip
     screen.table("", ("file", "scheme", "size", "verdict"), rows)
+    for e in exported:
+        _show_ladder(screen, e.artifact)
     files = [
         {**e.artifact.to_dict(), "path": str(e.artifact.path), "verification": Chain(e.edges).to_dict()}
         for e in exported
     ]
     screen.result({"files": files})
+
+
+def _show_ladder(screen: Screen, artifact: Artifact) -> None:
+    """Show what was tried for a file that lost too much at first, and what became of its layers."""
+    climb = artifact.ladder
+    if len(climb.get("attempts", ())) < 2:
+        return
+    within = "within" if climb["met"] else "over"
+    rows = [
+        (a["rung"], a["detail"], number(a["loss"], "points", 2), number(a["sqnr_db"], "dB", 1),
+         "kept" if a["kept"] else "")
+        for a in climb["attempts"]
+    ]  # fmt: skip
+    title = f"{artifact.path.name}: {within} the budget of {climb['budget']:g} points by {climb['rung']}"
+    screen.table(title, ("rung", "tried", "loss", "SQNR", ""), rows)
+    layers = [(a["layer"], number(a["before_db"], "dB", 1), number(a["after_db"], "dB", 1)) for a in climb["layers"]]
+    if layers:
+        screen.table("SQNR of each layer", ("layer", "before", "after"), layers)
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -218,7 +218,7 @@ def _exported(path: Path, options: ModelOptions) -> Subject:
         _refuse_other_signature(about, runner)
         return Subject(
             path.name, runner, about.preprocessing, about.classes, about.scheme, about.preprocessing.shape, path,
-            about.derived_from, about.calibration, about.head,
+            about.derived_from, about.calibration, about.head, about.remedies, about.exempt,
         )  # fmt: skip
     shape = _filled(picture_shape(runner.inputs[0]), options.shape)
     scheme = "int8" if runner.inputs[0].scale else _unclaimed(path)

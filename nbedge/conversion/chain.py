@@ -1,6 +1,6 @@
 """Which exporters run, in which order, to make the files that were asked for."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
@@ -9,8 +9,10 @@ from nbedge.conversion.options import Options
 from nbedge.conversion.process import is_installed
 from nbedge.environments import ENVIRONMENTS
 from nbedge.errors import ExportError, MissingDependencyError
-from nbedge.exporter import Exporter, exporter_of, exporters
+from nbedge.exporter import Exporter, able_exporters, exporter_of, exporters
 
+#: settings that say how integers come about: the float file that is quantized has none of them
+QUANTIZERS = ("method", "exempt")
 #: what every chain starts from
 TORCH = "torch"
 
@@ -26,6 +28,7 @@ class Step:
         source: what makes its source; None: it starts from torch.
         schemes: that it makes.
         kept: those of them that were asked for; the others are made to go on from, or to compare with.
+        exempt: names of what those operators of the source compute that get another type than the scheme's.
     """
 
     name: str
@@ -34,38 +37,51 @@ class Step:
     source: Optional["Step"]
     schemes: set[str] = field(default_factory=set)
     kept: set[str] = field(default_factory=set)
+    exempt: tuple[str, ...] = ()
 
 
-def steps(formats: Iterable[str], schemes: Iterable[str], options: Options | None = None) -> list[Step]:
+def steps(
+    formats: Iterable[str], schemes: Iterable[str], options: Options | None = None, exempt: str = ""
+) -> list[Step]:
     """Return the steps that make every scheme in every format, sources first.
 
     A step that consumes a format is fed that format's fp32 file, which is made even if nobody asked to keep it.
+
+    Args:
+        formats: to be made.
+        schemes: to be made in each.
+        options: how.
+        exempt: what the layers that lose most are given, "float" or "int16"; empty: the scheme's own type.
 
     Raises:
         ExportError: a scheme is unknown, or no exporter makes what was asked for, or in the way that was asked for.
     """
     chain = _Chain(options or Options())
+    settings = {**chain.options.settings(), **({"exempt": exempt} if exempt else {})}
     wanted = [(format, scheme) for format in formats for scheme in schemes]
     if not wanted:
         raise ExportError("there is nothing to export; name at least one format and one scheme")
     for format, scheme in wanted:
         if scheme not in SCHEMES:
             raise ExportError(f"unknown scheme {scheme!r}; choose from {', '.join(SCHEMES)}")
-        chain.add(format, scheme, chain.options.settings()).kept.add(scheme)
+        chain.add(format, scheme, settings).kept.add(scheme)
     chain.refuse_without_effect()
     return chain.found
 
 
-def steps_again(backend: str, formats: Sequence[str], quant: Sequence[str], options: Options) -> list[Step]:
-    """Return the steps that make the same files once more, as far as another backend can."""
-    able = [
-        (format, scheme)
-        for format in formats for scheme in quant if exporter_of(format, scheme, (backend,))[1].backend == backend
-    ]  # fmt: skip
-    if not able:
-        raise ExportError(f"the backend {backend} makes none of these files; leave it out")
-    known = sorted({format for format, _ in able})
-    return steps(known, quant, replace(options, backend=(backend,), target=(), opset="", batch="", operators=""))
+def steps_again(backend: str, format: str, scheme: str, options: Options) -> list[Step]:
+    """Return the steps by which another backend makes the same file once more; none if it cannot."""
+    if exporter_of(format, scheme, (backend,))[1].backend != backend:
+        return []
+    again = replace(options, backend=(backend,), target=(), opset="", batch="", operators="")
+    return steps([format], [scheme], again)
+
+
+def methods(format: str, scheme: str, options: Options) -> tuple[str, ...]:
+    """Return the methods of calibration that files can be made with, the usual one first."""
+    name, usual = exporter_of(format, scheme, options.backend[:1])
+    others = [] if options.backend else [e for other, e in able_exporters(format, scheme).items() if other != name]
+    return tuple(dict.fromkeys(m for e in (usual, *others) for m in e.options.get("method", ())))
 
 
 def require(exporter: Exporter) -> None:
@@ -96,13 +112,14 @@ class _Chain:
 
     def add(self, format: str, scheme: str, settings: Mapping[str, str], above: tuple[str, ...] = ()) -> Step:
         """Return the step that makes `scheme` in `format`, made with its sources if it is not there yet."""
-        name, exporter = exporter_of(format, scheme, self.options.backend[:1])
+        name, exporter = exporter_of(format, scheme, self.options.backend[:1], settings)
         if name in above:
             raise ExportError(f"the exporters {', '.join(above)} consume each other's files; uninstall one of them")
         own = self._own(name, exporter, settings)
         source = None
         if exporter.consumes != TORCH:
-            source = self.add(exporter.consumes, "fp32", {**settings, **exporter.needs}, (*above, name))
+            others = {option: value for option, value in settings.items() if option not in QUANTIZERS}
+            source = self.add(exporter.consumes, "fp32", {**others, **exporter.needs}, (*above, name))
         step = next((s for s in self.found if s.name == name and s.settings == own and s.source is source), None)
         if step is None:
             step = Step(name, exporter, own, source)

@@ -1,5 +1,6 @@
 """export(): a trained model to files in the formats and schemes asked for, each verified against its source."""
 
+import functools
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -13,16 +14,20 @@ from torch import Tensor, nn
 from nbedge import files
 from nbedge.artifact import SCHEMES
 from nbedge.conversion.asked import Asked
-from nbedge.conversion.chain import require, steps, steps_again
+from nbedge.conversion.chain import Step, require, steps, steps_again
+from nbedge.conversion.ladder import Ladder, Made, State
 from nbedge.conversion.options import Options
-from nbedge.conversion.workshop import Exported, Progress, Workshop, file_name
-from nbedge.errors import InputError
+from nbedge.conversion.remedies import Pharmacy
+from nbedge.conversion.workshop import Exported, Progress, Workshop, file_name, within_ladder
+from nbedge.errors import ExportError, InputError
 from nbedge.preprocessing import Preprocessing
 from nbedge.tracing import evaluating
 from nbedge.verification import Limits, families
 
 #: pictures that a file is judged on, at most: as inputs at 3x224x224 they take 1.2 GB
 CHECKED = 2_000
+#: pictures that quantization-aware tuning learns from, at most
+LEARNT = 2_000
 
 Inputs = Tensor | NDArray[np.float32] | Iterable[Tensor | NDArray[np.float32]]
 
@@ -38,6 +43,7 @@ def export(
     formats: Iterable[str] = ("onnx", "tflite"),
     quant: Iterable[str] = ("fp32", "int8"),
     check_on: Inputs | None = None,
+    learn_from: Inputs | None = None,
     labels: NDArray[np.int64] | None = None,
     name: str = "model",
     derived_from: str = "model",
@@ -62,11 +68,14 @@ def export(
         formats: "onnx", "tflite", or what a plug-in adds.
         quant: scheme names, see `nbedge.artifact.SCHEMES`.
         check_on: inputs for the comparison, best disjoint from `calibration`, which serves if there are none.
+        learn_from: inputs that quantization-aware tuning learns from, should it come to that; batches are read only
+            then. None: `calibration`.
         labels: (n,) of `check_on`, for the accuracy.
         name: of the files.
         derived_from: what the first file's sidecar names as its origin.
-        options: how the files are made: backend, opset, batch, calibration method, target, input and head.
-        limits: of the comparison.
+        options: how the files are made: backend, opset, batch, calibration method, target, input and head; and how
+            much accuracy an integer file may lose before the accuracy ladder is climbed.
+        limits: of the comparison; in place of its `accuracy_loss` stands the budget.
         overwrite: replace files of the same name.
         progress: told what is being done.
 
@@ -79,8 +88,8 @@ def export(
     if Path(name).name != name:
         raise InputError(f"{name!r} is no name of a file; give letters, numbers and signs other than '/'")
     chain = steps(formats, quant, options)
-    others = {backend: steps_again(backend, formats, quant, options) for backend in options.backend[1:]}
-    for step in (*chain, *(step for again in others.values() for step in again)):
+    again = _again(formats, quant, options)
+    for step in (*chain, *again):
         require(step.exporter)
     for step in chain:
         for scheme in sorted(step.kept):
@@ -97,17 +106,56 @@ def export(
     if any(SCHEMES[scheme][1].startswith("int") for scheme in quant) and not np.ptp(seen):
         raise InputError(f"every number of the calibration inputs is {seen.flat[0]:g}; give real ones")
     held = seen if check_on is None else stacked(check_on, "check_on", shape)
-    asked = Asked(model, preprocess, seen, held).with_head(options.head).with_input(options.input_type)
+    limits = replace(limits or Limits(), accuracy_loss=options.budget)
     with tempfile.TemporaryDirectory(prefix="nbedge-export-") as folder:
-        work = Workshop(
-            asked, families(preprocess.shape, asked.preprocessing, asked.held), tuple(classes), labels, Path(folder),
-            out, name, derived_from, limits,
-        )  # fmt: skip
-        made = work.make_all(chain, example_input, progress)
-        for backend, again in others.items():
-            elsewhere = replace(work, folder=Path(folder) / backend)
-            made = work.compared(made, elsewhere.make_all(again, example_input, progress), backend)
-        return [work.keep(exported) for exported in made]
+
+        def workshop(treated: nn.Module, remedies: frozenset[str]) -> Workshop:
+            asked = Asked(treated, preprocess, seen, held).with_head(options.head).with_input(options.input_type)
+            place = Path(folder) / "-".join(("net", *sorted(remedies)))
+            return Workshop(
+                asked, families(preprocess.shape, asked.preprocessing, asked.held), tuple(classes), labels, place, out,
+                name, derived_from, limits, tuple(sorted(remedies)), floats if remedies else {},
+            )  # fmt: skip
+
+        floats: dict[str, Path] = {}
+        work = workshop(model, frozenset())
+        made = [Made(State(), exported, work) for exported in work.make_all(chain, progress)]
+        floats |= work.float_files(chain)
+        learn = functools.cache(lambda: seen if learn_from is None else stacked(learn_from, "learn_from", shape))
+        pharmacy = Pharmacy(model, seen, held, learn, derived_from, limits)
+        ladder = Ladder(work, pharmacy, workshop, options, progress)
+        made = [ladder.climb(m.exported) if within_ladder(m.exported.artifact.scheme) else m for m in made]
+        for one in made:
+            one.work.refuse(one.exported, out / "logs")
+        for backend in options.backend[1:]:
+            made = [_compared(one, backend, options, progress) for one in made]
+        return [work.keep(one.exported) for one in made]
+
+
+def _again(formats: Sequence[str], quant: Sequence[str], options: Options) -> list[Step]:
+    """Return what the other backends make again.
+
+    Raises:
+        ExportError: one of them makes nothing.
+    """
+    found = []
+    for backend in options.backend[1:]:
+        own = [step for format in formats for scheme in quant for step in steps_again(backend, format, scheme, options)]
+        if not own:
+            raise ExportError(f"the backend {backend} makes none of these files; leave it out")
+        found += own
+    return found
+
+
+def _compared(made: Made, backend: str, options: Options, progress: Progress) -> Made:
+    """Return a file with one edge more, if another backend can make it too: of the same network."""
+    artifact, work = made.exported.artifact, made.work
+    again = steps_again(backend, artifact.format, artifact.scheme, options)
+    if not again:
+        return made
+    elsewhere = replace(work, folder=work.folder / backend)
+    (other,) = elsewhere.make_all(again, progress)
+    return replace(made, exported=work.agreeing(made.exported, other, backend))
 
 
 def _refuse_no_numbers(model: nn.Module) -> None:

@@ -85,7 +85,7 @@ def to_dict(name: str, exporter: Exporter, job: Job, answer: Path) -> dict[str, 
         "targets": {scheme: str(path) for scheme, path in job.targets.items()},
         "calibration": str(job.calibration), "workdir": str(job.workdir), "settings": dict(job.settings),
         "preprocessing": job.preprocessing.to_dict() if job.preprocessing else None, "classes": job.classes,
-        "answer": str(answer),
+        "exempt": job.exempt, "answer": str(answer),
     }  # fmt: skip
 
 

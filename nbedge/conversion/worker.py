@@ -22,7 +22,7 @@ def main(request: Path) -> int:
     job = Job(
         Path(values["source"]), {scheme: Path(path) for scheme, path in values["targets"].items()},
         Path(values["calibration"]), Path(values["workdir"]), values["settings"],
-        Preprocessing.from_dict(prepared) if prepared else None, tuple(values["classes"]),
+        Preprocessing.from_dict(prepared) if prepared else None, tuple(values["classes"]), tuple(values["exempt"]),
     )  # fmt: skip
     try:
         EntryPoint("exporter", values["plugin"], "nbedge.exporters").load().convert(job)

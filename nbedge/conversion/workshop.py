@@ -1,9 +1,10 @@
 """Workshop: files are made in a temporary folder, each verified; those that pass are moved to where they are wanted."""
 
+import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,23 @@ def file_name(name: str, scheme: str, format: str) -> str:
 
 @dataclass(slots=True, eq=False)
 class Workshop:
-    """Makes every file in a temporary folder; nothing reaches `out` before all have passed."""
+    """Makes every file in a temporary folder; nothing reaches `out` before all have passed.
+
+    Attributes:
+        asked: what is exported.
+        inputs: that files are judged on, by family.
+        classes: names of the outputs.
+        labels: (n,) of the real inputs.
+        folder: for everything; a file that is there already is not made again.
+        out: where the log is, and where files go in the end.
+        name: of the files.
+        derived_from: what the first file's sidecar names as its origin.
+        limits: of the comparison.
+        remedies: what was done to the network before.
+        floats: format -> float file of the network without these remedies, which integer files are compared with.
+        edges: verdicts on the network itself.
+        origins: file -> float file that it was made from.
+    """
 
     asked: Asked
     inputs: Families
@@ -78,49 +95,45 @@ class Workshop:
     out: Path
     name: str
     derived_from: str
-    limits: Limits | None
+    limits: Limits
+    remedies: tuple[str, ...] = ()
+    floats: Mapping[str, Path] = field(default_factory=dict)
+    edges: tuple[Equivalence, ...] = ()
+    origins: dict[Path, Path] = field(default_factory=dict)
 
     @property
     def calibration(self) -> Path:
         """The inputs that quantizers see."""
         return self.folder / "calibration.npy"
 
-    def make_all(self, chain: Sequence[Step], example_input: Tensor, progress: Progress) -> list[Exported]:
+    def make_all(self, chain: Sequence[Step], progress: Progress) -> list[Exported]:
         """Run all exporters, and return what was asked for."""
         self.folder.mkdir(exist_ok=True)
-        self.prepare(example_input, chain)
+        self.prepare(chain)
         return [exported for step in chain for exported in self.make(step, progress)]
 
-    def compared(self, made: Sequence[Exported], others: Sequence[Exported], backend: str) -> list[Exported]:
-        """Return the files with one edge more each: against the one that another backend has made of the same network.
+    def agreeing(self, exported: Exported, other: Exported, backend: str) -> Exported:
+        """Return a file with one edge more: against the one that another backend has made of the same network.
 
         Raises:
             GateError: the two do not agree.
         """
-        second = {exported.artifact.path.name: exported.artifact.path for exported in others}
-        return [
-            self._agreeing(exported, second[exported.artifact.path.name], backend)
-            if exported.artifact.path.name in second
-            else exported
-            for exported in made
-        ]
-
-    def _agreeing(self, exported: Exported, other: Path, backend: str) -> Exported:
-        path = exported.artifact.path
+        path, second = exported.artifact.path, other.artifact.path
         quantized = exported.artifact.scheme != "fp32"
         edge = verify(
-            open_file(other), open_file(path), self.inputs, labels=self.labels, quantized=quantized, limits=self.limits
-        ).named(f"{other.name} of {backend}", path.name)
+            open_file(second), open_file(path), self.inputs, labels=self.labels, quantized=quantized, limits=self.limits
+        ).named(f"{second.name} of {backend}", path.name)
         self._refuse_failed(edge, path, self.out / "logs")
         artifact = replace(exported.artifact, verdicts=(*exported.artifact.verdicts, _verdict(edge)))
         return Exported(artifact, (*exported.edges, edge))
 
-    def prepare(self, example_input: Tensor, chain: Sequence[Step]) -> None:
+    def prepare(self, chain: Sequence[Step]) -> None:
         """Write what every chain starts from: torch.export programs of each batch, and the calibration inputs."""
         np.save(self.calibration, self.asked.calibration)
-        for batch in {_batch(step) for step in chain if step.source is None}:
+        batches = {_batch(step) for step in chain if step.source is None}
+        for batch in (batch for batch in batches if not self._program(batch).exists()):
             # a plain contiguous example: channels-last strides would leave Gather operators in the ONNX graph
-            example = torch.zeros(2 if batch == DYNAMIC else 1, *example_input.shape[1:])
+            example = torch.zeros(2 if batch == DYNAMIC else 1, *self.asked.preprocessing.shape)
             sizes = ({0: torch.export.Dim("batch")},) if batch == DYNAMIC else None
             with warnings.catch_warnings(), evaluating(self.asked.model):
                 warnings.simplefilter("ignore", FutureWarning)
@@ -131,23 +144,37 @@ class Workshop:
 
     def make(self, step: Step, progress: Progress) -> list[Exported]:
         """Run one exporter, verify what it wrote, and return what was asked for."""
-        progress(f"{step.name}: {', '.join(sorted(step.schemes))}")
-        workdir = self._files(step) / "work"
-        workdir.mkdir(parents=True)
-        source = self._program(_batch(step)) if step.source is None else self._path(step.source, "fp32")
-        copied = Path(shutil.copy(source, workdir / f"source{source.suffix}"))
         # fp32 first: the others are compared with it
         schemes = sorted(step.schemes, key=lambda scheme: (scheme != "fp32", scheme))
+        log = self.out / "logs" / f"{step.name}.log"
+        versions = self._run(step, schemes, log, progress)
+        judged = [self._judged(step, scheme, versions) for scheme in schemes]
+        for exported in judged:
+            if not within_ladder(exported.artifact.scheme):
+                self.refuse(exported, log)
+        return [exported for exported in judged if exported.artifact.scheme in step.kept]
+
+    def _run(self, step: Step, schemes: Sequence[str], log: Path, progress: Progress) -> dict[str, str]:
+        """Let the exporter write its files, if it has not done so before; return the versions of its packages."""
+        workdir = self._files(step) / "work"
+        targets = {scheme: self._path(step, scheme) for scheme in schemes}
+        known = workdir.with_name("versions.json")
+        if known.exists() and all(path.exists() for path in targets.values()):
+            return dict(json.loads(known.read_text(encoding="utf-8")))
+        progress(f"{step.name}: {', '.join(sorted(step.schemes))}")
+        workdir.mkdir(parents=True, exist_ok=True)
+        source = self._program(_batch(step)) if step.source is None else self._path(step.source, "fp32")
+        copied = Path(shutil.copy(source, workdir / f"source{source.suffix}"))
         job = Job(
-            copied, {scheme: self._path(step, scheme) for scheme in schemes}, self.calibration, workdir, step.settings,
-            self.asked.preprocessing, self.classes,
+            copied, targets, self.calibration, workdir, step.settings, self.asked.preprocessing, self.classes,
+            step.exempt,
         )  # fmt: skip
         try:
-            versions = process.run(step.name, step.exporter, job, self.out / "logs" / f"{step.name}.log")
+            versions = process.run(step.name, step.exporter, job, log)
         except ExportError as error:
             raise ExportError(f"{error}{suspects(self._program(self._batch_of(step)))}") from error
-        judged = [self._judged(step, scheme, versions) for scheme in schemes]
-        return [exported for exported in judged if exported.artifact.scheme in step.kept]
+        known.write_text(json.dumps(versions), encoding="utf-8")
+        return versions
 
     def _batch_of(self, step: Step) -> str:
         """Return the batch of the program that a step starts from in the end."""
@@ -157,36 +184,58 @@ class Workshop:
 
     def _files(self, step: Step) -> Path:
         """Return the folder of a step; the same exporter may run with other settings."""
-        return self.folder / "-".join((step.name, *step.settings.values()))
+        exempt = (str(len(step.exempt)),) if step.exempt else ()
+        return self.folder / "-".join((step.name, *step.settings.values(), *exempt))
 
     def _path(self, step: Step, scheme: str) -> Path:
         return self._files(step) / file_name(self.name, scheme, step.exporter.produces)
 
     def _judged(self, step: Step, scheme: str, versions: Mapping[str, str]) -> Exported:
-        path, before = self._path(step, scheme), self._origin(step, scheme)
+        path, origin = self._path(step, scheme), self._origin(step, scheme)
+        before = self._without_remedies(origin, step, scheme)
+        if origin.path is not None:
+            self.origins[path] = origin.path
         runner = step.exporter.open(path)
         made = Artifact(
             path, step.exporter.produces, scheme, runner.inputs, runner.outputs, self.asked.preprocessing, self.classes,
             before.name,
             {"nbedge": __version__, **versions},
-            self.asked.head, statistics(self.asked.calibration) if SCHEMES[scheme][1].startswith("int") else {},
+            self.asked.head, statistics(self.asked.calibration) if within_ladder(scheme) else {},
         )  # fmt: skip
-        after = replace(self._subject(path, scheme, before.name), calibration=made.calibration)
-        log = self.out / "logs" / f"{step.name}.log"
+        after = replace(self._subject(path, scheme, before.name), calibration=made.calibration, exempt=step.exempt)
         kernels = claimed_kernels(after, step.settings.get("target", ""))
-        bytes_of_it = linted(before, after, self.inputs[REAL], _meant_for(step))
+        bytes_of_it = linted(origin, after, self.inputs[REAL], _meant_for(step))
         if bytes_of_it is not None:
             extra = lacking(read(path), "tflm") if "tflm" in kernels and _meant_for(step) is None else []
             bytes_of_it = replace(bytes_of_it, checks=(*bytes_of_it.checks, *extra))
-            self._refuse_failed(bytes_of_it, path, log)
         first, *others = verify_edges(
             before, after, self.inputs, labels=self.labels, limits=self.limits, kernels=tuple(filter(None, kernels))
         )
         judged = (replace(first, checks=(*declared(before, after), *first.checks)), *others)
         edges = judged if bytes_of_it is None else (bytes_of_it, *judged)
-        for edge in edges:
-            self._refuse_failed(edge, path, log)
         return Exported(replace(made, verdicts=tuple(map(_verdict, edges))), edges)
+
+    def refuse(self, exported: Exported, log: Path) -> None:
+        """Refuse a file that has failed.
+
+        Raises:
+            GateError: it has.
+        """
+        for edge in exported.edges:
+            self._refuse_failed(edge, exported.artifact.path, log)
+
+    def passed(self, exported: Exported) -> bool:
+        """Return whether a file has not failed; what was not checked for want of a runtime is no failure."""
+        return all(edge or edge.failures()[0].name == RUNTIME for edge in exported.edges)
+
+    def pair(self, exported: Exported) -> tuple[Subject, Subject]:
+        """Return the float file that a file was quantized from, and the file."""
+        path, source = exported.artifact.path, self.origins[exported.artifact.path]
+        return self._subject(source, "fp32", ""), self._subject(path, exported.artifact.scheme, source.name)
+
+    def float_files(self, chain: Sequence[Step]) -> dict[str, Path]:
+        """Return format -> float file that quantized ones of it are compared with."""
+        return {step.exporter.produces: self._path(step, "fp32") for step in chain if "fp32" in step.schemes}
 
     def _refuse_failed(self, edge: Equivalence, path: Path, log: Path) -> None:
         if not edge and edge.failures()[0].name != RUNTIME:
@@ -201,10 +250,20 @@ class Workshop:
         if scheme != "fp32" and "fp32" in step.schemes:
             return self._subject(self._path(step, "fp32"), "fp32", "")
         if step.source is None:
-            asked = self.asked
-            shape = asked.preprocessing.shape
-            return Subject(self.derived_from, asked.model, asked.preprocessing, self.classes, "fp32", shape)
+            return self.subject()
         return self._subject(self._path(step.source, "fp32"), "fp32", "")
+
+    def subject(self) -> Subject:
+        """Return the network."""
+        asked = self.asked
+        return Subject(
+            self.derived_from, asked.model, asked.preprocessing, self.classes, "fp32", asked.preprocessing.shape
+        )  # fmt: skip
+
+    def _without_remedies(self, origin: Subject, step: Step, scheme: str) -> Subject:
+        """Return the float file before any remedy, for a quantized file: what it was quantized from is judged alike."""
+        plain = self.floats.get(step.exporter.produces)
+        return origin if scheme == "fp32" or plain is None else self._subject(plain, "fp32", "")
 
     def _subject(self, path: Path, scheme: str, derived_from: str) -> Subject:
         return Subject(
@@ -222,6 +281,11 @@ class Workshop:
         kept = replace(exported.artifact, path=target).sealed()
         kept.write_sidecar()
         return Exported(kept, exported.edges)
+
+
+def within_ladder(scheme: str) -> bool:
+    """Return whether files of a scheme are on the accuracy ladder: those whose activations are integers."""
+    return SCHEMES[scheme][1].startswith("int")
 
 
 def _traced(model: nn.Module, example: Tensor, sizes: Any) -> torch.export.ExportedProgram:

@@ -1,11 +1,15 @@
 """The source that holds labelled pictures, and the splits made of it."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from nbedge.data.pictures import Pictures
 from nbedge.data.stream import PictureStream
+from nbedge.preprocessing import Images
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +31,12 @@ class Splits:
     test: Pictures
     classes: tuple[str, ...]
     fingerprint: str
+
+    def to_learn(self, count: int) -> Iterator[Images]:
+        """Yield training pictures (n, h, w, c), evenly spaced, `count` in all at most; read when they are asked for."""
+        images = self.train.sample()
+        number = min(count, len(images))
+        yield images[np.arange(number) * len(images) // max(1, number)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from nbedge import artifact, benchmark, files, report
 from nbedge.alignment import softmax
 from nbedge.artifact import sidecar
 from nbedge.contraction import contract
-from nbedge.conversion import CHECKED, export
+from nbedge.conversion import CHECKED, LEARNT, export
 from nbedge.errors import GateError
 from nbedge.evaluation import Accuracy, Logits, judge, logits_of_module
 from nbedge.pipeline import learning
@@ -88,7 +88,8 @@ def export_files(context: Context, _state: Path) -> Outcome:
             formats=recipe.export.formats, quant=recipe.export.quant, options=recipe.export,
             check_on=prepare(held.images[:]), labels=held.labels, name=recipe.name,
             derived_from="contracted.safetensors",
-            limits=recipe.limits, overwrite=True, progress=lambda note: shown.to(next(done), note),
+            learn_from=map(prepare, splits.to_learn(LEARNT)), limits=recipe.limits, overwrite=True,
+            progress=lambda note: shown.to(next(done), note),
         )  # fmt: skip
     paths = [e.artifact.path for e in exported]
     outputs = tuple(str(p.relative_to(context.folder)) for path in paths for p in (path, sidecar(path)))
@@ -146,10 +147,12 @@ def _edges(context: Context, answers: dict[str, Logits]) -> list[Equivalence]:
     found, reference = [], answers["contracted"]
     if context.recipe.export.head == "softmax":
         reference = softmax(reference)
+    allowed = max(context.recipe.limits.accuracy_loss, context.recipe.export.budget)
+    limits = replace(context.recipe.limits, accuracy_loss=allowed)
     for path in exported_files(context):
         checks = agreement(
             {REAL: reference}, {REAL: answers[path.name]}, quantized=".fp32." not in path.name,
-            limits=context.recipe.limits, labels=context.splits.test.labels,
+            limits=limits, labels=context.splits.test.labels,
         )  # fmt: skip
         found.append(
             Equivalence("contracted.safetensors on test pictures", path.name, open_file(path).kernels, tuple(checks))

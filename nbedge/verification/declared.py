@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from nbedge.graph import READABLE
 from nbedge.subject import Subject
-from nbedge.verification.equivalence import Check, Equivalence, at_most
+from nbedge.verification.equivalence import Check, Equivalence, at_most, reported
 from nbedge.verification.lint import lint
 
 #: what stands for the kernels of an edge on which nothing was run
@@ -43,8 +43,13 @@ def linted(
     """
     if after.path is None or after.path.suffix not in READABLE:
         return None
-    floats = before.path if after.quantized and not before.quantized else None
+    # remedies such as equalization change the weights that were quantized: the float file holds the old ones
+    floats = before.path if after.quantized and not before.quantized and not after.remedies else None
     checks = lint(
-        after.path, after.scheme, reference=floats, target=target, calibration=after.calibration, evaluated=real
-    )
+        after.path, after.scheme, reference=floats, target=target, calibration=after.calibration, evaluated=real,
+        exempt=len(after.exempt),
+    )  # fmt: skip
+    if after.remedies:
+        shown = f"not the float file's, by {', '.join(after.remedies)}"
+        checks.append(reported("remedies of the weights", len(after.remedies), "", shown))
     return Equivalence(f"target {target}" if target else before.name, after.name, LINT, tuple(checks))

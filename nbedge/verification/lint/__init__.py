@@ -15,9 +15,9 @@ from nbedge.verification.lint.scales import onnx_scale_checks, scale_checks
 from nbedge.verification.lint.storage import storage_checks
 from nbedge.verification.lint.targets import TARGETS, lacking, target_checks
 from nbedge.verification.lint.types import type_checks
-from nbedge.verification.lint.weights import channel_checks, float_weights, requantized
+from nbedge.verification.lint.weights import channel_checks, float_weights, largest_step, requantized
 
-__all__ = ["TARGETS", "calibration_checks", "kernel_checks", "lacking", "lint", "statistics"]
+__all__ = ["TARGETS", "calibration_checks", "kernel_checks", "lacking", "largest_step", "lint", "statistics"]
 
 
 def lint(
@@ -28,6 +28,7 @@ def lint(
     target: str | None = None,
     calibration: Mapping[str, Any] | None = None,
     evaluated: NDArray[np.float32] | None = None,
+    exempt: int = 0,
 ) -> list[Check]:
     """Judge a file from its bytes.
 
@@ -38,16 +39,17 @@ def lint(
         target: name in `TARGETS`; None: none in particular.
         calibration: what its sidecar says of the inputs that its quantizer has seen; None: there is no sidecar.
         evaluated: (n, c, ...) real inputs that it is judged on.
+        exempt: layers that may compute in more bits than the scheme says, as its sidecar tells.
 
     Raises:
         InputError: the file is damaged, or the target unknown.
     """
     graph = read(path)
     if graph.format == "tflite":
-        checks = [*type_checks(graph, scheme), *scale_checks(graph)]
+        checks = [*type_checks(graph, scheme, exempt), *scale_checks(graph)]
     else:
-        checks = [*kernel_checks(graph, scheme), *onnx_scale_checks(graph)]
-    checks += float_weights(graph, scheme) + channel_checks(graph)
+        checks = [*kernel_checks(graph, scheme, exempt), *onnx_scale_checks(graph)]
+    checks += float_weights(graph, scheme, exempt) + channel_checks(graph)
     checks += storage_checks(graph, scheme, target) + target_checks(graph, target)
     if reference is not None and reference.suffix in READABLE:
         checks += requantized(graph, read(reference))

@@ -12,8 +12,8 @@ CASTS = ("QUANTIZE", "DEQUANTIZE")
 ENDS = {"int8": {"int8", "uint8"}, "int16": {"int16", "uint8"}, "fp32": {"float32", "uint8"}}
 
 
-def type_checks(graph: Graph, scheme: str) -> list[Check]:
-    """Judge the types of a TFLite file against its scheme, and list its operators."""
+def type_checks(graph: Graph, scheme: str, exempt: int = 0) -> list[Check]:
+    """Judge the types of a TFLite file against its scheme, but for so many exempt layers, and list its operators."""
     kinds = Counter(operator.kind for operator in graph.operators)
     dtypes = Counter(tensor.dtype for tensor in graph.tensors.values())
     listed = [
@@ -22,23 +22,36 @@ def type_checks(graph: Graph, scheme: str) -> list[Check]:
     ]
     if not SCHEMES[scheme][1].startswith("int"):
         return listed
-    return [*listed, *_integer(graph, scheme), _ends(graph, scheme)]
+    return [*listed, *_integer(graph, scheme, exempt), _ends(graph, scheme)]
 
 
 def _list(counts: Counter[str]) -> str:
     return ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
 
 
-def _integer(graph: Graph, scheme: str) -> list[Check]:
+def _integer(graph: Graph, scheme: str, exempt: int) -> list[Check]:
     work = [operator for operator in graph.operators if operator.kind not in CASTS]
     floats = [operator for operator in work if _is_float(graph, operator)]
+    allowed = floats if len(floats) <= exempt else []
+    inside = {name for operator in allowed for name in (*operator.inputs, *operator.outputs)}
     total, lost = (sum(macs(graph, operator) for operator in some) for some in (work, floats))
     ends = {*graph.inputs, *graph.outputs} if SCHEMES[scheme][2] == "fp32" else set()
-    tensors = [name for name, tensor in graph.tensors.items() if tensor.is_float and name not in ends]
+    tensors = [name for name, tensor in graph.tensors.items() if tensor.is_float and name not in ends | inside]
     shown = f"; first {floats[0].kind} {floats[0].label}" if floats else ""
+    if allowed:
+        shares = [
+            reported("exempt operators", len(allowed), "operators", f"of {len(work)}{shown}"),
+            reported("integer multiply-accumulates", 100 * (1 - lost / max(1, total)), "%", f"of {total}"),
+        ]
+    else:
+        shares = [
+            at_least(
+                "integer operators", 100 * (1 - len(floats) / max(1, len(work))), 100, "%", f"of {len(work)}{shown}"
+            ),
+            at_least("integer multiply-accumulates", 100 * (1 - lost / max(1, total)), 100, "%", f"of {total}"),
+        ]
     return [
-        at_least("integer operators", 100 * (1 - len(floats) / max(1, len(work))), 100, "%", f"of {len(work)}{shown}"),
-        at_least("integer multiply-accumulates", 100 * (1 - lost / max(1, total)), 100, "%", f"of {total}"),
+        *shares,
         at_most("float tensors", len(tensors), 0, "tensors",
                 f"of {len(graph.tensors)} tensors" + (f"; first {tensors[0]}" if tensors else "")),
     ]  # fmt: skip

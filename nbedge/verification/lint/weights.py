@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nbedge.artifact import SCHEMES
-from nbedge.graph import KINDS, Graph, Operator, Tensor, weight_index
+from nbedge.graph import KINDS, Graph, Operator, Tensor, read, weight_index
 from nbedge.verification.equivalence import Check, at_most, not_checked, reported
 
 #: steps of the integer grid between a quantized weight and the float one: half a step by rounding (at most 0.500003 in
@@ -65,13 +66,23 @@ def _channels_first(values: NDArray[np.float64], operator: Operator) -> NDArray[
     return values
 
 
-def float_weights(graph: Graph, scheme: str) -> list[Check]:
-    """Judge whether a file whose scheme has integer weights holds none in floating point."""
+def float_weights(graph: Graph, scheme: str, exempt: int = 0) -> list[Check]:
+    """Judge whether a file whose scheme has integer weights holds none in floating point but for exempt ones."""
     if SCHEMES[scheme][0] != "int8":
         return []
     held = weights(graph)
     left = [w for w in held if w.tensor.is_float]
-    return [at_most("operators with float weights", len(left), 0, "operators", _first(left, len(held)))]
+    return [at_most("operators with float weights", len(left), exempt, "operators", _first(left, len(held)))]
+
+
+def largest_step(path: Path) -> int:
+    """Return the largest step that the weights of an integer file use: 127, or 64 in one of ONNX with 7 bits.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    graph = read(path)
+    return _largest_step(graph, [w for w in weights(graph) if len(w.scales)])
 
 
 def channel_checks(graph: Graph) -> list[Check]:

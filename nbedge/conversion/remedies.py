@@ -1,0 +1,87 @@
+"""Remedies: what is done to the float network so that its integer files lose less; every format profits."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from nbedge.artifact import BIAS, EQUALIZATION, ROUNDING, TUNING
+from nbedge.errors import ExportError
+from nbedge.quantization import Grid, corrected, equalized, folded, rounded, tuned
+from nbedge.verification import Equivalence, Limits, verify
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Treated:
+    """A network after its remedies.
+
+    Attributes:
+        model: the network.
+        edges: that those remedies which must not change its answers did not.
+        detail: what was done, for people.
+    """
+
+    model: nn.Module
+    edges: tuple[Equivalence, ...] = ()
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pharmacy:
+    """Treats one network, whatever the order in which its remedies were chosen.
+
+    Attributes:
+        model: any module.
+        seen: (n, c, h, w) inputs that quantizers see.
+        held: (n, c, h, w) inputs that answers are compared on.
+        learn: returns the (n, c, h, w) inputs that tuning learns from.
+        name: of the model.
+        limits: of the comparison.
+    """
+
+    model: nn.Module
+    seen: Array
+    held: Array
+    learn: Callable[[], Array]
+    name: str
+    limits: Limits
+
+    def treated(self, remedies: Collection[str], grid: Grid) -> Treated:
+        """Return the network after some remedies: equalization first, then what depends on the weights.
+
+        Raises:
+            ExportError: torch cannot trace it for any number of inputs, or equalization would change its answers.
+        """
+        if not remedies:
+            return Treated(self.model)
+        network, x = folded(self.model, self.seen.shape[1:]), torch.from_numpy(self.seen)
+        edges, detail = [], ""
+        if EQUALIZATION in remedies:
+            equal = equalized(network, x)
+            if not equal.tensors:
+                raise ExportError(f"no channels can be scaled; {equal.skipped} tensors are clipped or read otherwise")
+            detail = f"{equal.tensors} tensors equalized, {equal.skipped} clipped or read otherwise"
+            edges.append(self._same(equal.module))
+            network = equal.module
+        if TUNING in remedies:
+            return Treated(tuned(network, torch.from_numpy(self.learn()), grid), tuple(edges), detail)
+        network = rounded(network, x, grid) if ROUNDING in remedies else network
+        network = corrected(network, x, grid) if BIAS in remedies else network
+        return Treated(network, tuple(edges), detail)
+
+    def _same(self, module: nn.Module) -> Equivalence:
+        """Return the verdict on a network that must answer as before.
+
+        Raises:
+            ExportError: it does not.
+        """
+        edge = verify(self.model, module, self.held, limits=self.limits).named(self.name, f"{self.name}, equalized")
+        if not edge:
+            worst = edge.failures()[0]
+            raise ExportError(f"the equalized network answers otherwise ({worst.name} {worst.value:.3g} {worst.unit})")
+        return edge

@@ -1,0 +1,114 @@
+"""Quantization-aware tuning: the network is trained a little while, computing as its integer file will."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from nbedge.quantization.folding import copied, layers_of
+from nbedge.quantization.grid import Grid, extremes, on_grid
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long, and how.
+
+    Attributes:
+        steps: of Adam.
+        batch: inputs a step.
+        rate: the first learning rate, in steps of the integer grid of each weight; it falls to 0 along a cosine.
+        seed: of the order of inputs.
+    """
+
+    steps: int = 200
+    batch: int = 32
+    rate: float = 0.01
+    seed: int = 0
+
+
+def tuned(
+    module: fx.GraphModule, x: Tensor, grid: Grid, schedule: Schedule | None = None,
+    progress: Callable[[int], None] = lambda _step: None,
+) -> fx.GraphModule:  # fmt: skip
+    """Return a folded network that was trained to answer like `module` on the grid; its weights lie on it.
+
+    The merged weight itself is what is rounded and trained, BatchNorm folded into it (Thu et al., RepQ, BMVC 2023). It
+    learns from the network's own answers, so that no labels are needed: the loss is their squared distance.
+
+    Args:
+        module: a folded network; it is left as it is.
+        x: (n, ...) inputs to learn from; the ranges of activations are those of the first 128.
+        grid: of the file.
+        schedule: how long.
+        progress: told each step.
+    """
+    schedule = schedule or Schedule()
+    found, generator = copied(module), torch.Generator().manual_seed(schedule.seed)
+    wanted = torch.cat([module(part) for part in torch.split(x, schedule.batch)]).detach()
+    with torch.enable_grad():
+        optimizer = torch.optim.Adam(_groups(found, x[:128], grid, schedule.rate))
+        falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.steps)
+        simulated = Simulated(found, grid, x[:128])
+        for step in range(schedule.steps):
+            some = torch.randint(len(x), (min(schedule.batch, len(x)),), generator=generator)
+            loss = nn.functional.mse_loss(simulated.run(x[some]), wanted[some])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            falling.step()
+            progress(step + 1)
+    for layer in layers_of(found):
+        layer.weight.requires_grad_(False).copy_(grid.weight(layer.weight))
+        layer.bias.requires_grad_(False)
+    return found
+
+
+def _groups(module: fx.GraphModule, x: Tensor, grid: Grid, rate: float) -> list[dict[str, Any]]:
+    """Return each layer's numbers with a learning rate of their own: weights and answers of layers differ in size."""
+    found, layers = [], layers_of(module)
+    ranges = _ranges(module, x, {layer.node for layer in layers})
+    for layer in layers:
+        low, high = ranges[layer.node]
+        # with more than a tenth of a step for biases the answers drift (measured on a network of the samples)
+        steps = (float(grid.scales(layer.weight).mean()), 0.1 * (high - low) / 255)
+        for number, step in zip((layer.weight, layer.bias), steps, strict=True):
+            found.append({"params": [number.requires_grad_(True)], "lr": rate * step})
+    return found
+
+
+class Simulated(fx.Interpreter):
+    """Runs a folded network as its integer file will compute."""
+
+    def __init__(self, module: fx.GraphModule, grid: Grid, x: Tensor) -> None:
+        """Measure the ranges of activations on x (n, ...)."""
+        super().__init__(module)
+        self._grid = grid
+        self._layers = {layer.node: layer for layer in layers_of(module)}
+        self._ranges: Mapping[fx.Node, tuple[float, float]] = _ranges(module, x, on_grid(module))
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Compute one node, rounded."""
+        if n in self._layers:
+            (x, *_), _ = self.fetch_args_kwargs_from_env(n)
+            layer = self._layers[n]
+            value = layer(x, self._grid.weight(layer.weight), layer.bias)
+        else:
+            value = super().run_node(n)
+        return self._grid.activation(value, *self._ranges[n]) if n in self._ranges else value
+
+
+def _ranges(module: fx.GraphModule, x: Tensor, nodes: Collection[fx.Node]) -> dict[fx.Node, tuple[float, float]]:
+    found = {}
+
+    class Watch(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            value = super().run_node(n)
+            if n in nodes:
+                found[n] = extremes(value)
+            return value
+
+    with torch.no_grad():
+        Watch(module).run(x)
+    return found

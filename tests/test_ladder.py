@@ -1,0 +1,175 @@
+"""The accuracy ladder: each rung alone recovers what a network has lost, and a climb stops where the budget is met."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import fx, nn
+
+from nbedge import artifact
+from nbedge.artifact import RUNGS
+from nbedge.conversion import Exported, Options, export
+from nbedge.errors import ExportError, GateError
+from nbedge.quantization import Grid, corrected, equalized, folded, layers_of, rounded, tuned
+from nbedge.runtime import answer, of_module, open_file
+from nbedge.verification.agreement import sqnr_db
+from peers import scripts
+from peers.nets import Net, nets
+
+pytest.importorskip("onnx2tf")
+HELD = 500
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """A named network and its pictures, preprocessed."""
+
+    net: Net
+
+    @property
+    def seen(self) -> NDArray[np.float32]:
+        return self.net.preprocessing(self.net.calibration.images[:])
+
+    @property
+    def held(self) -> NDArray[np.float32]:
+        return self.net.preprocessing(self.net.validation.images[:HELD])
+
+    def exported(
+        self, out: Path, format: str, scheme: str, options: Options, model: nn.Module | None = None
+    ) -> Exported:
+        (made,) = export(
+            model or self.net.model, torch.zeros(1, *self.net.preprocessing.shape), formats=[format], quant=[scheme],
+            calibration=self.seen, preprocess=self.net.preprocessing, classes=self.net.classes, out=out,
+            check_on=self.held, labels=self.net.validation.labels[:HELD], name="net", options=options,
+        )  # fmt: skip
+        return made
+
+    def sqnr(self, path: Path) -> float:
+        """Return how far the answers of a file are from the untouched network's, in dB."""
+        wanted = answer(of_module(self.net.model, self.net.preprocessing.shape), self.held)
+        return sqnr_db(wanted, answer(open_file(path), self.held))
+
+
+@pytest.fixture(scope="module")
+def cases() -> Mapping[str, Case]:
+    return {net.name: Case(net) for net in nets() if net.name.startswith("fashion")}
+
+
+#: no rung but the first
+PLAIN = Options(budget=100, rungs=())
+GRID = Grid(bits=16)
+Remedy = Callable[[fx.GraphModule, torch.Tensor], nn.Module]
+
+
+@pytest.mark.group("export")
+@pytest.mark.parametrize(
+    ("name", "scheme", "remedy"),
+    [
+        ("contracted", "int8x16", lambda net, x: corrected(net, x, GRID)),
+        ("contracted", "int8x16", lambda net, x: rounded(net, x, GRID)),
+        ("contracted", "int8x16", lambda net, x: tuned(net, x, GRID)),
+        ("spread", "int8x16", lambda net, x: equalized(net, x).module),
+    ],
+    ids=["bias-correction", "rounding", "tuning", "equalization"],
+)
+def test_a_remedy_alone_recovers_2_db(
+    cases: Mapping[str, Case], tmp_path: Path, name: str, scheme: str, remedy: Remedy
+) -> None:
+    case = cases[f"fashion_mnist, {name}"]
+    treated = remedy(folded(case.net.model, case.net.preprocessing.shape), torch.from_numpy(case.seen))
+    before = case.exported(tmp_path / "plain", "onnx", scheme, PLAIN).artifact.path
+    after = case.exported(tmp_path / "treated", "onnx", scheme, PLAIN, treated).artifact.path
+    assert case.sqnr(after) >= case.sqnr(before) + 2
+
+
+@pytest.mark.group("export")
+def test_a_scale_for_each_channel_alone_recovers_2_db(cases: Mapping[str, Case], tmp_path: Path) -> None:
+    case = cases["fashion_mnist, control"]
+    made = case.exported(tmp_path, "onnx", "int8", PLAIN).artifact.path
+    source = case.exported(tmp_path, "onnx", "fp32", PLAIN).artifact.path
+    np.save(tmp_path / "seen.npy", case.seen)
+    scripts.run("onnxruntime's defaults", source, tmp_path / "seen.npy", tmp_path / "one.onnx")
+    assert case.sqnr(made) >= case.sqnr(tmp_path / "one.onnx") + 2
+
+
+@pytest.mark.group("export")
+def test_another_method_alone_recovers_half_a_point(cases: Mapping[str, Case], tmp_path: Path) -> None:
+    made = cases["fashion_mnist, spread"].exported(tmp_path, "tflite", "int8", Options(rungs=("method",)))
+    first, second = made.artifact.ladder["attempts"]
+    assert (second["rung"], second["detail"], second["kept"]) == ("method", "moving-average", True)
+    assert second["loss"] <= first["loss"] - 0.5
+    assert "ai-edge-quantizer" in made.artifact.tools
+
+
+@pytest.mark.group("export")
+@pytest.mark.parametrize(
+    ("format", "target", "kind"),
+    [("onnx", "x86-vnni", "float"), ("tflite", "litert", "float"), ("tflite", "tflm", "int16")],
+)
+def test_more_bits_for_the_worst_layers_alone_recover_2_db(
+    cases: Mapping[str, Case], tmp_path: Path, format: str, target: str, kind: str
+) -> None:
+    case, options = cases["fashion_mnist, outlier"], Options(rungs=("precision",), target=(target,), budget=3)
+    made = case.exported(tmp_path, format, "int8", options).artifact
+    first, *others = made.ladder["attempts"]
+    assert made.ladder["met"]
+    assert max(other["sqnr_db"] for other in others if other["kept"]) >= first["sqnr_db"] + 2
+    assert all(kind in other["detail"] for other in others)
+    assert made.exempt
+    assert artifact.read(made.path).exempt == made.exempt
+
+
+@pytest.mark.group("export")
+def test_a_climb_stops_where_the_budget_is_met(cases: Mapping[str, Case], tmp_path: Path) -> None:
+    made = cases["fashion_mnist, spread"].exported(tmp_path, "onnx", "int8", Options())
+    ladder = artifact.read(made.artifact.path).ladder
+    assert (ladder["budget"], ladder["met"], ladder["rung"]) == (1.0, True, "equalization")
+    assert ladder["attempts"][-1]["loss"] <= 1 < ladder["attempts"][0]["loss"]
+    assert [a["rung"] for a in ladder["attempts"]][-1] == "equalization"  # the rungs above were not tried
+    before, after = ([layer[key] for layer in ladder["layers"]] for key in ("before_db", "after_db"))
+    assert len(before) == len(layers_of(folded(cases["fashion_mnist, spread"].net.model, (1, 28, 28))))
+    assert np.mean(after) > np.mean(before) + 5
+    assert any(layer["layer"].startswith("features.") for layer in ladder["layers"])
+    assert made.artifact.remedies == ("equalization",)
+    assert any("equalized" in edge.candidate for edge in made.edges)  # that the float network is the same was verified
+    assert json.loads((tmp_path / "logs" / "net.int8.onnx.ladder.json").read_text())["rung"] == "equalization"
+
+
+@pytest.mark.group("export")
+def test_a_file_over_the_budget_is_not_kept(cases: Mapping[str, Case], tmp_path: Path) -> None:
+    options = Options(budget=0.2, rungs=("precision",))
+    with pytest.raises(GateError, match=r"net.int8.onnx is not kept: answers that differ"):
+        cases["fashion_mnist, outlier"].exported(tmp_path, "onnx", "int8", options)
+    assert not list(tmp_path.glob("net.*"))
+    tried = json.loads((tmp_path / "logs" / "net.int8.onnx.ladder.json").read_text())["attempts"]
+    assert "no target was named" in tried[-1]["detail"]
+
+
+def test_a_network_whose_batch_is_fixed_is_refused() -> None:
+    class Fixed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.reshape(2, 1, 784).sum(2)
+
+    with pytest.raises(ExportError, match="cannot trace the model for any number of inputs"):
+        folded(Fixed(), (1, 28, 28))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"budget": -1.0}, "the budget is -1.0 points; give 0 or more"),
+     ({"rungs": ("adaround",)}, "the accuracy ladder has no rung 'adaround'; choose from method, bias-correction")],
+)  # fmt: skip
+def test_options_of_the_ladder_are_checked(wrong: dict[str, object], said: str) -> None:
+    with pytest.raises(ExportError, match=said):
+        Options(**wrong)  # type: ignore[arg-type]
+
+
+def test_rungs_are_in_the_order_of_the_guide() -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "command-line.md").read_text(encoding="utf-8")
+    places = [guide.index(f"| `{rung}` |") for rung in RUNGS]
+    assert places == sorted(places)
