@@ -43,9 +43,10 @@ $(INSTALLED_TIMM): pyproject.toml constraints.txt
 setup-environments: $(ENVIRONMENTS)/.installed  ## make .venv-environments: tools whose pins collide with others'
 
 $(ENVIRONMENTS)/.installed: $(INSTALLED) nbedge/environments.py
-	@echo "Installing litert-torch and tflite-runtime into $(ENVIRONMENTS); this takes two minutes and 3 GB of disk"
+	@echo "Installing litert-torch, tflite-runtime and ExecuTorch into $(ENVIRONMENTS); this takes three minutes and 5 GB of disk"
 	@XDG_CACHE_HOME=$(CURDIR)/$(ENVIRONMENTS) $(BIN)/nbedge doctor --quiet --install litert > /dev/null
 	@XDG_CACHE_HOME=$(CURDIR)/$(ENVIRONMENTS) $(BIN)/nbedge doctor --quiet --install tflite-runtime > /dev/null
+	@XDG_CACHE_HOME=$(CURDIR)/$(ENVIRONMENTS) $(BIN)/nbedge doctor --quiet --install executorch > /dev/null
 	@# holds the reader that Google generates of the schema of TFLite Metadata
 	@$(PIP) download -q --no-deps --dest $(ENVIRONMENTS)/readers mediapipe==1.2.3
 	@touch $@

@@ -51,6 +51,11 @@ class TensorSpec:
     scale: float = 0.0
     zero_point: int = 0
 
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "TensorSpec":
+        """Return the record of plain JSON values."""
+        return TensorSpec(**{**values, "shape": tuple(values["shape"])})
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
@@ -136,8 +141,8 @@ def read(path: Path) -> Artifact:
             path=path,
             format=values["format"],
             scheme=values["scheme"],
-            inputs=tuple(_tensor(v) for v in values["inputs"]),
-            outputs=tuple(_tensor(v) for v in values["outputs"]),
+            inputs=tuple(map(TensorSpec.from_dict, values["inputs"])),
+            outputs=tuple(map(TensorSpec.from_dict, values["outputs"])),
             preprocessing=Preprocessing.from_dict(values["preprocessing"]),
             classes=tuple(values["classes"]),
             derived_from=values["derived_from"],
@@ -156,7 +161,3 @@ def read(path: Path) -> Artifact:
     if files.sha256(path) != found.sha256:
         raise InputError(f"{path} is not the file that {place.name} describes (sha256 differs); export it again")
     return found
-
-
-def _tensor(values: dict[str, Any]) -> TensorSpec:
-    return TensorSpec(**{**values, "shape": tuple(values["shape"])})

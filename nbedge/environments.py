@@ -14,6 +14,8 @@ from nbedge.errors import InputError, MissingDependencyError
 
 #: the file that says that everything is installed
 READY = "ready"
+#: packages that another interpreter needs of this one, to do a part of its work
+SOURCES = ("nbedge", "nbedge_exporters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,9 @@ ENVIRONMENTS = {
     "litert": Environment(
         "litert", ("torch", "litert-torch==0.10.*", "ai-edge-quantizer==0.10.*"), "export TFLite without TensorFlow"
     ),
+    "executorch": Environment(
+        "executorch", ("torch", "executorch==1.5.*", "torchao==0.18.*"), "export and run ExecuTorch"
+    ),
 }
 
 
@@ -74,6 +79,31 @@ def named(name: str) -> Environment:
     if name not in ENVIRONMENTS:
         raise InputError(f"no environment is called {name!r}; choose from {', '.join(ENVIRONMENTS)}")
     return ENVIRONMENTS[name]
+
+
+def is_installed(package: str) -> bool:
+    """Return whether a distribution is installed beside this one."""
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def python_with(packages: tuple[str, ...], extra: str) -> str:
+    """Return the interpreter that has `packages`: this one, else that of the environment called `extra`.
+
+    Raises:
+        MissingDependencyError: neither has them; the message holds the command that installs them.
+    """
+    missing = next((package for package in packages if not is_installed(package)), None)
+    if missing is None:
+        return sys.executable
+    own = ENVIRONMENTS.get(extra)
+    if own is None or not own.ready:
+        cure = f"nbedge doctor --install {own.name}" if own else f"pip install 'nbedge[{extra}]'"
+        raise MissingDependencyError(f"the package {missing!r} is not installed; run: {cure}")
+    return str(own.python)
 
 
 def install(python: str, requirements: tuple[str, ...]) -> None:
@@ -89,10 +119,9 @@ def install(python: str, requirements: tuple[str, ...]) -> None:
 
 def _as_here(requirement: str) -> str:
     """Return torch pinned to the version that is here: it reads what this one writes."""
-    try:
-        return f"torch=={version('torch').partition('+')[0]}" if requirement == "torch" else requirement
-    except PackageNotFoundError:
+    if requirement != "torch" or not is_installed("torch"):
         return requirement
+    return f"torch=={version('torch').partition('+')[0]}"
 
 
 def carry(packages: tuple[str, ...], archive: Path) -> Path:

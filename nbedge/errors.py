@@ -62,6 +62,12 @@ class DeviceError(NbedgeError):
     exit_status = 4
 
 
+def named_error(name: str) -> type[NbedgeError] | None:
+    """Return the class of this tree that another process names; None for any other error."""
+    found = globals().get(name)
+    return found if isinstance(found, type) and issubclass(found, NbedgeError) else None
+
+
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
     """Turn a failed import inside the block into the command that installs the extra `extra`.

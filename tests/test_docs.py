@@ -60,6 +60,10 @@ TOO_LONG = {
     # need a plug-in that is not installed here; tests/test_plugin.py runs the like
     "nbedge export contracted.safetensors --format ts --quant fp32 --calib folder:pictures",
     "nbedge verify contracted.safetensors exports/contracted.fp32.ts --data folder:pictures",
+    "nbedge doctor --install executorch",
+    "nbedge export contracted.safetensors --format pte --quant fp32,int8-float-io --calib folder:pictures",
+    "nbedge verify contracted.safetensors exports/contracted.fp32.pte exports/contracted.int8-float-io.pte "
+    "--data folder:pictures",
     "nbedge train --from giant.safetensors --control control.safetensors --data folder:PATH --out runs/transfer",
 }
 COMMON = {"--json", "--quiet", "--verbose", "--no-color", "--help"}

@@ -147,7 +147,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         open_file(tmp_path / "a.onnx")
 
 
-@pytest.mark.parametrize("name", ["a.pte", "a", "a.onnx.json"])
+@pytest.mark.parametrize("name", ["a.ncnn", "a", "a.onnx.json"])
 def test_a_file_of_an_unknown_format_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     with pytest.raises(InputError, match="no runtime here reads"):

@@ -3,8 +3,9 @@
 Needs numpy and the runtime of the file, nothing else.
 """
 
+from nbedge.benchmark.engines import ENGINES
 from nbedge.benchmark.local import measure
 from nbedge.benchmark.measurement import Measurement
 from nbedge.machine import conditions
 
-__all__ = ["Measurement", "conditions", "measure"]
+__all__ = ["ENGINES", "Measurement", "conditions", "measure"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @model_options
 @with_screen
 def command(screen: Screen, options: ModelOptions, names: tuple[str, ...], data: str, reference: str | None) -> None:
-    """Measure top-1 and top-5, per class, of each FILE: checkpoint, .onnx or .tflite."""
+    """Measure top-1 and top-5, per class, of each FILE: checkpoint, .onnx, .tflite or .pte."""
     with needs("train"):
         from nbedge.data import read
         from nbedge.evaluation import judge

@@ -1,4 +1,4 @@
-"""`nbedge export`: ONNX and TFLite files of a checkpoint, each verified before it is kept."""
+"""`nbedge export`: ONNX, TFLite and ExecuTorch files of a checkpoint, each verified before it is kept."""
 
 from pathlib import Path
 

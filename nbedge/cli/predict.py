@@ -19,7 +19,7 @@ from nbedge.errors import needs
 @model_options
 @with_screen
 def command(screen: Screen, options: ModelOptions, name: str, picture_file: Path, top: int) -> None:
-    """Print the first answers of FILE (checkpoint, .onnx or .tflite) to PICTURE."""
+    """Print the first answers of FILE (checkpoint, .onnx, .tflite or .pte) to PICTURE."""
     with needs("train"):
         from nbedge.data import picture
     subject = open_subject(name, options)

@@ -68,7 +68,7 @@ def command(
 ) -> None:  # fmt: skip
     """Check that each CANDIDATE equals what it was made from; the first one equals REFERENCE.
 
-    All are checkpoints, exported files (.onnx, .tflite, .pt2), answers written down (.npz) or model references.
+    All are checkpoints, exported files (.onnx, .tflite, .pte, .pt2), answers written down (.npz) or model references.
     """
     written = [path for path in (junit, markdown, bundle) if path]
     for path in written:

@@ -6,9 +6,8 @@ from typing import Optional
 
 from nbedge.artifact import SCHEMES
 from nbedge.conversion.options import Options
-from nbedge.conversion.process import is_installed
-from nbedge.environments import ENVIRONMENTS
-from nbedge.errors import ExportError, MissingDependencyError
+from nbedge.environments import python_with
+from nbedge.errors import ExportError
 from nbedge.exporter import Exporter, able_exporters, exporter_of, exporters
 
 #: settings that say how integers come about: the float file that is quantized has none of them
@@ -90,11 +89,7 @@ def require(exporter: Exporter) -> None:
     Raises:
         MissingDependencyError: one is missing.
     """
-    missing = [package for package in exporter.packages if not is_installed(package)]
-    own = ENVIRONMENTS.get(exporter.extra)
-    if missing and not (own and own.ready):
-        cure = f"nbedge doctor --install {own.name}" if own else f"pip install 'nbedge[{exporter.extra}]'"
-        raise MissingDependencyError(f"the package {missing[0]!r} is not installed; run: {cure}")
+    python_with(exporter.packages, exporter.extra)
 
 
 class _Chain:

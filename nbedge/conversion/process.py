@@ -5,12 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from nbedge import errors
-from nbedge.environments import carry, named
-from nbedge.errors import ExportError, NbedgeError
+from nbedge.environments import SOURCES, carry, python_with
+from nbedge.errors import ExportError, named_error
 from nbedge.exporter import Exporter, Job, plugin_of
 
 TIMEOUT_S = 1800
@@ -61,21 +59,12 @@ def _ended(status: int) -> str:
     return f"died with status {status}"
 
 
-def is_installed(package: str) -> bool:
-    """Return whether a distribution is installed beside this one."""
-    try:
-        version(package)
-    except PackageNotFoundError:
-        return False
-    return True
-
-
 def _interpreter(exporter: Exporter, job: Job) -> tuple[str, dict[str, str]]:
     """Return the interpreter that has the exporter's packages, and what it needs to find this package."""
-    if all(map(is_installed, exporter.packages)):
-        return sys.executable, {}
-    sources = carry(("nbedge", "nbedge_exporters"), job.workdir / "sources.zip")
-    return str(named(exporter.extra).python), {"PYTHONPATH": str(sources)}
+    python = python_with(exporter.packages, exporter.extra)
+    if python == sys.executable:
+        return python, {}
+    return python, {"PYTHONPATH": str(carry(SOURCES, job.workdir / "sources.zip"))}
 
 
 def to_dict(name: str, exporter: Exporter, job: Job, answer: Path) -> dict[str, object]:
@@ -90,7 +79,7 @@ def to_dict(name: str, exporter: Exporter, job: Job, answer: Path) -> dict[str, 
 
 
 def _raise_answer(name: str, answer: dict[str, str], log: Path) -> None:
-    kind = getattr(errors, answer["kind"], None)
-    if isinstance(kind, type) and issubclass(kind, NbedgeError):
+    kind = named_error(answer["kind"])
+    if kind is not None:
         raise kind(f"{answer['message']}; see {log}")
     raise ExportError(f"the exporter {name} failed: {answer['kind']}: {answer['message']}; see {log}")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nbedge.errors import InputError
+from nbedge.graph.executorch import read_pte
 from nbedge.graph.macs import KINDS, macs, weight_index
 from nbedge.graph.onnx import cut_onnx, load_onnx, read_onnx
 from nbedge.graph.records import Graph, Operator, Tensor
@@ -15,7 +16,7 @@ __all__ = [
     "weights_type",
 ]  # fmt: skip
 
-_READERS = {".onnx": read_onnx, ".tflite": read_tflite}
+_READERS = {".onnx": read_onnx, ".tflite": read_tflite, ".pte": read_pte}
 #: suffixes of the files that are read
 READABLE = tuple(_READERS)
 _CUTTERS = {".onnx": cut_onnx, ".tflite": cut_tflite}
@@ -29,7 +30,7 @@ def read(path: Path) -> Graph:
         MissingDependencyError: what reads it is not installed.
     """
     if path.suffix not in _READERS:
-        raise InputError(f"{path}: the graph of {path.suffix or 'such'} files is not read; give .onnx or .tflite")
+        raise InputError(f"{path}: the graph of {path.suffix or 'such'} files is not read; give {', '.join(READABLE)}")
     return _READERS[path.suffix](path)
 
 

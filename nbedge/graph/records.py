@@ -87,7 +87,7 @@ class Graph:
 
     Attributes:
         path: of the file.
-        format: "tflite" or "onnx".
+        format: "tflite", "onnx" or "pte".
         operators: in the order in which they run.
         tensors: by name, those without a known shape left out.
         inputs: names.

@@ -1,6 +1,6 @@
 """Lint: what a file's bytes say of it, without running it; each rule is one check."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nbedge.graph import READABLE, Graph, read
 from nbedge.verification.equivalence import Check
 from nbedge.verification.lint.calibration import calibration_checks, saturation, statistics
+from nbedge.verification.lint.delegated import delegation_checks
 from nbedge.verification.lint.kernels import kernel_checks
 from nbedge.verification.lint.scales import onnx_scale_checks, scale_checks
 from nbedge.verification.lint.storage import storage_checks
@@ -18,6 +19,13 @@ from nbedge.verification.lint.types import type_checks
 from nbedge.verification.lint.weights import channel_checks, float_weights, largest_step, requantized
 
 __all__ = ["TARGETS", "calibration_checks", "kernel_checks", "lacking", "largest_step", "lint", "statistics"]
+
+#: format -> its own rules: what it computes with, and with which scales
+_RULES: Mapping[str, Callable[[Graph, str, int], list[Check]]] = {
+    "tflite": lambda graph, scheme, exempt: [*type_checks(graph, scheme, exempt), *scale_checks(graph)],
+    "onnx": lambda graph, scheme, exempt: [*kernel_checks(graph, scheme, exempt), *onnx_scale_checks(graph)],
+    "pte": lambda graph, scheme, _exempt: [*delegation_checks(graph, scheme), *onnx_scale_checks(graph)],
+}
 
 
 def lint(
@@ -33,9 +41,9 @@ def lint(
     """Judge a file from its bytes.
 
     Args:
-        path: .onnx or .tflite.
+        path: .onnx, .tflite or .pte.
         scheme: that it claims.
-        reference: float file of the same model, .onnx or .tflite, for the weights.
+        reference: float file of the same model, of any of these formats, for the weights.
         target: name in `TARGETS`; None: none in particular.
         calibration: what its sidecar says of the inputs that its quantizer has seen; None: there is no sidecar.
         evaluated: (n, c, ...) real inputs that it is judged on.
@@ -45,10 +53,7 @@ def lint(
         InputError: the file is damaged, or the target unknown.
     """
     graph = read(path)
-    if graph.format == "tflite":
-        checks = [*type_checks(graph, scheme, exempt), *scale_checks(graph)]
-    else:
-        checks = [*kernel_checks(graph, scheme, exempt), *onnx_scale_checks(graph)]
+    checks = _RULES[graph.format](graph, scheme, exempt)
     checks += float_weights(graph, scheme, exempt) + channel_checks(graph)
     checks += storage_checks(graph, scheme, target) + target_checks(graph, target)
     if reference is not None and reference.suffix in READABLE:

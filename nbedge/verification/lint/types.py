@@ -16,22 +16,23 @@ def type_checks(graph: Graph, scheme: str, exempt: int = 0) -> list[Check]:
     """Judge the types of a TFLite file against its scheme, but for so many exempt layers, and list its operators."""
     kinds = Counter(operator.kind for operator in graph.operators)
     dtypes = Counter(tensor.dtype for tensor in graph.tensors.values())
-    listed = [
-        reported("operators", kinds.total(), "operators", _list(kinds)),
-        reported("tensors", dtypes.total(), "tensors", _list(dtypes)),
+    found = [
+        reported("operators", kinds.total(), "operators", listed(kinds)),
+        reported("tensors", dtypes.total(), "tensors", listed(dtypes)),
     ]
     if not SCHEMES[scheme][1].startswith("int"):
-        return listed
-    return [*listed, *_integer(graph, scheme, exempt), _ends(graph, scheme)]
+        return found
+    return [*found, *_integer(graph, scheme, exempt), _ends(graph, scheme)]
 
 
-def _list(counts: Counter[str]) -> str:
+def listed(counts: Counter[str]) -> str:
+    """Return how often each name was counted."""
     return ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
 
 
 def _integer(graph: Graph, scheme: str, exempt: int) -> list[Check]:
     work = [operator for operator in graph.operators if operator.kind not in CASTS]
-    floats = [operator for operator in work if _is_float(graph, operator)]
+    floats = [operator for operator in work if is_float(graph, operator)]
     allowed = floats if len(floats) <= exempt else []
     inside = {name for operator in allowed for name in (*operator.inputs, *operator.outputs)}
     total, lost = (sum(macs(graph, operator) for operator in some) for some in (work, floats))
@@ -57,7 +58,8 @@ def _integer(graph: Graph, scheme: str, exempt: int) -> list[Check]:
     ]  # fmt: skip
 
 
-def _is_float(graph: Graph, operator: Operator) -> bool:
+def is_float(graph: Graph, operator: Operator) -> bool:
+    """Return whether an operator reads or gives floating-point numbers."""
     return any(graph.tensors[name].is_float for name in (*operator.inputs, *operator.outputs) if name in graph.tensors)
 
 

@@ -1,0 +1,108 @@
+"""ExecuTorch (.pte) in float32 and int8, by torch's own quantizer, delegated to XNNPACK; straight from torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nbedge.artifact import TensorSpec
+from nbedge.errors import ExportError, needs
+from nbedge.exporter import Job
+from nbedge.runtime import Arrays, Runner, layout, open_where_installed, unreadable
+
+EXTRA = "executorch"
+#: the method of a program that is written and run
+FORWARD = "forward"
+#: operators that multiply and accumulate, as ExecuTorch calls them: all must be XNNPACK's
+COMPUTING = ("aten.convolution", "aten.linear", "aten.addmm", "aten.mm", "aten.bmm", "aten.matmul")
+#: torch's number of a type -> numpy name
+DTYPES = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 6: "float32", 7: "float64", 11: "bool"}
+
+
+@dataclass(frozen=True, slots=True)
+class ExecuTorchExporter:
+    """Writes ExecuTorch files from a `torch.export` program."""
+
+    consumes: str = "torch"
+    produces: str = "pte"
+    schemes: frozenset[str] = frozenset({"fp32", "int8-float-io"})
+    backend: str = "executorch"
+    options: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: {"method": ("minmax",), "input": ("float32",), "head": ("logits", "softmax")}
+    )
+    needs: Mapping[str, str] = field(default_factory=dict)
+    extra: str = EXTRA
+    packages: tuple[str, ...] = ("torch", "executorch", "torchao")
+
+    def convert(self, job: Job) -> None:
+        """Write the program of `job.source`; the ranges of an integer file are those of all of `job.calibration`."""
+        with needs(EXTRA):
+            import torch
+
+            from nbedge_exporters.executorch_quantizer import quantized
+        program = torch.export.load(job.source)
+        for scheme, target in job.targets.items():
+            target.write_bytes(
+                _delegated(program if scheme == "fp32" else quantized(program, np.load(job.calibration)))
+            )
+
+    def open(self, path: Path) -> Runner:
+        """Run a file in ExecuTorch, in its own environment if it is not installed here."""
+        return open_where_installed(f"{__name__}:run_file", path, self.packages, self.extra)
+
+
+exporter = ExecuTorchExporter()
+
+
+def _delegated(program: Any) -> bytes:
+    """Return the file of a program, all that XNNPACK can compute left to it.
+
+    Raises:
+        ExportError: it cannot compute an operator that multiplies and accumulates.
+    """
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+    called = (node.target.__name__ for node in edge.exported_program().graph.nodes if node.op == "call_function")
+    left = sorted({name for name in called if name.startswith(COMPUTING)})
+    if left:
+        raise ExportError(f"XNNPACK cannot compute {', '.join(left)} as this network uses it; change these layers")
+    return bytes(edge.to_executorch().buffer)
+
+
+def run_file(path: Path) -> Runner:
+    """Run an ExecuTorch file in the interpreter that has ExecuTorch; tensors have the names of a module's.
+
+    Raises:
+        InputError: ExecuTorch cannot load it.
+        MissingDependencyError: it is not installed.
+    """
+    with needs(EXTRA):
+        import torch
+        from executorch.runtime import Runtime
+    try:
+        program = Runtime.get().load_program(path.read_bytes())
+        method = program.load_method(FORWARD)
+    except (RuntimeError, KeyError, OSError) as error:
+        raise unreadable(path, "ExecuTorch", error) from error
+    about = method.metadata
+    inputs = _specs("input", [about.input_tensor_meta(i) for i in range(about.num_inputs())])
+    outputs = _specs("output", [about.output_tensor_meta(i) for i in range(about.num_outputs())])
+
+    def run(arrays: Arrays) -> Arrays:
+        given = [torch.from_numpy(arrays[spec.name]) for spec in inputs]
+        answers = program.load_method(FORWARD).execute(given)  # the program is held, or its memory would go
+        return {spec.name: y.numpy().copy() for spec, y in zip(outputs, answers, strict=True)}
+
+    return Runner(inputs, outputs, "executorch", run)
+
+
+def _specs(name: str, tensors: list[Any]) -> tuple[TensorSpec, ...]:
+    names = [name] if len(tensors) == 1 else [f"{name}{place}" for place in range(len(tensors))]
+    return tuple(
+        TensorSpec(called, tuple(t.sizes()), DTYPES[t.dtype()], layout(tuple(t.sizes()), "NCHW"))
+        for called, t in zip(names, tensors, strict=True)
+    )
