@@ -54,6 +54,7 @@ class Exporter(Protocol):
         needs: settings that its source must be made with, whatever the user has set.
         extra: the extra of nbedge that installs what it needs.
         packages: distributions whose versions are recorded in the sidecar.
+        imports: modules that take long to import; they are imported while the source is still being made.
     """
 
     @property
@@ -93,6 +94,11 @@ class Exporter(Protocol):
 
     @property
     def packages(self) -> tuple[str, ...]:
+        """See above."""
+        ...
+
+    @property
+    def imports(self) -> tuple[str, ...]:
         """See above."""
         ...
 

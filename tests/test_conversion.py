@@ -43,6 +43,7 @@ class Exporter:
     needs: dict = field(default_factory=dict)
     extra: str = "onnx"
     packages: tuple = ()
+    imports: tuple = ()
 
     def convert(self, job):
         print("converting to", self.produces, flush=True)

@@ -35,6 +35,7 @@ class ExecuTorchExporter:
     needs: Mapping[str, str] = field(default_factory=dict)
     extra: str = EXTRA
     packages: tuple[str, ...] = ("torch", "executorch", "torchao")
+    imports: tuple[str, ...] = ("torch", "executorch.exir", "torchao")
 
     def convert(self, job: Job) -> None:
         """Write the program of `job.source`; the ranges of an integer file are those of all of `job.calibration`."""

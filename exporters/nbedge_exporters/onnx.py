@@ -4,7 +4,6 @@ The exporter's own optimizer folds BatchNorm into the convolutions (measured: no
 by a simplifier afterwards). Each node's record holds a stack trace with paths, so all such records are removed.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,11 +42,10 @@ class OnnxExporter:
     needs: Mapping[str, str] = field(default_factory=dict)
     extra: str = "onnx"
     packages: tuple[str, ...] = ("torch", "onnx", "onnxscript")
+    imports: tuple[str, ...] = ("torch.onnx", "onnxscript")
 
     def convert(self, job: Job) -> None:
         """Write the program of `job.source` as ONNX, with the program's own batch."""
-        # importing torch.onnx makes this folder, by default in /tmp
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(job.workdir / "inductor"))
         with needs(self.extra):
             import onnx
         model = _right_one(job)

@@ -22,6 +22,7 @@ class OnnxFp16Exporter:
     needs: Mapping[str, str] = field(default_factory=lambda: {"input": "float32"})
     extra: str = "onnx"
     packages: tuple[str, ...] = ("onnx", "onnxruntime")
+    imports: tuple[str, ...] = ("onnxruntime.transformers.float16",)
 
     def convert(self, job: Job) -> None:
         """Write `job.source` with float16 weights and operators."""

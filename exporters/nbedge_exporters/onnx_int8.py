@@ -44,6 +44,7 @@ class OnnxInt8Exporter:
     needs: Mapping[str, str] = field(default_factory=lambda: {"input": "float32"})
     extra: str = "onnx"
     packages: tuple[str, ...] = ("onnx", "onnxruntime")
+    imports: tuple[str, ...] = ("onnxruntime.quantization",)
 
     def convert(self, job: Job) -> None:
         """Quantize `job.source` with the ranges seen on all of `job.calibration`."""

@@ -40,12 +40,11 @@ class TfliteExporter:
     needs: Mapping[str, str] = field(default_factory=lambda: {"batch": "1", "opset": "20", "input": "float32"})
     extra: str = "tflite"
     packages: tuple[str, ...] = ("onnx2tf", "tensorflow", "ai-edge-litert")
+    imports: tuple[str, ...] = ("tensorflow", "onnx2tf.onnx2tf")
 
     def convert(self, job: Job) -> None:
         """Write `job.source` in NHWC; integer files with the ranges seen on all of `job.calibration`."""
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        # Keras would write its settings into the user's home, and obey those it finds there
-        os.environ["KERAS_HOME"] = str(job.workdir / "keras")
         # onnx2tf imports onnxruntime, which makes an identifier of the machine in ~/.cache and reports to Microsoft
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         pictures = np.ascontiguousarray(np.load(job.calibration).transpose(0, 2, 3, 1))

@@ -24,6 +24,7 @@ class LitertExporter:
     needs: Mapping[str, str] = field(default_factory=dict)
     extra: str = "litert"
     packages: tuple[str, ...] = ("litert-torch", "ai-edge-litert")
+    imports: tuple[str, ...] = ("litert_torch",)
 
     def convert(self, job: Job) -> None:
         """Write the program of `job.source` in NHWC."""

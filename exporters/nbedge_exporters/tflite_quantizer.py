@@ -38,6 +38,7 @@ class TfliteQuantizer:
     needs: Mapping[str, str] = field(default_factory=lambda: {"input": "float32"})
     extra: str = "tflite"
     packages: tuple[str, ...] = ("ai-edge-quantizer", "ai-edge-litert")
+    imports: tuple[str, ...] = ("ai_edge_quantizer.quantizer",)
 
     def convert(self, job: Job) -> None:
         """Quantize `job.source`, integer files with the ranges seen on all of `job.calibration`."""

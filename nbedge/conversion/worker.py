@@ -1,9 +1,12 @@
-"""The process that runs one exporter: `python -m nbedge.conversion.worker JOB.json`."""
+"""The process of one exporter: `python -m nbedge.conversion.worker MODULE...`, then the path of its job on stdin."""
 
+import contextlib
 import json
 import re
 import sys
 import traceback
+from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import EntryPoint, version
 from pathlib import Path
 from typing import Any
@@ -39,5 +42,14 @@ def main(request: Path) -> int:
     return 0
 
 
+def import_early(modules: Sequence[str]) -> None:
+    """Import what the exporter will use; what fails here fails again, and is told, when it is used."""
+    for module in modules:
+        with contextlib.suppress(Exception):
+            import_module(module)
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    import_early(sys.argv[1:])
+    said = sys.stdin.read()
+    sys.exit(main(Path(said)) if said else 0)

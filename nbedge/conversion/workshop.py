@@ -4,6 +4,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ from nbedge.verification.chain import RUNTIME
 from nbedge.verification.lint import lacking
 
 Progress = Callable[[str], None]
+#: the file that says that the files beside it are whole, and what made them
+KNOWN = "versions.json"
 #: setting of a batch of any size
 DYNAMIC = "dynamic"
 
@@ -107,10 +110,19 @@ class Workshop:
         return self.folder / "calibration.npy"
 
     def make_all(self, chain: Sequence[Step], progress: Progress) -> list[Exported]:
-        """Run all exporters, and return what was asked for."""
+        """Run all exporters, and return what was asked for; the next one's process starts early."""
         self.folder.mkdir(exist_ok=True)
-        self.prepare(chain)
-        return [exported for step in chain for exported in self.make(step, progress)]
+        made: list[Exported] = []
+        workers: dict[int, process.Worker] = {}
+        with ExitStack() as running:
+            for place, step in enumerate(chain):
+                for early in range(place, min(place + 2, len(chain))):
+                    if early not in workers and not self._known(chain[early]):
+                        workers[early] = running.enter_context(self._worker(chain[early]))
+                if not place:
+                    self.prepare(chain)
+                made += self.make(step, workers.get(place), progress)
+        return made
 
     def agreeing(self, exported: Exported, other: Exported, backend: str) -> Exported:
         """Return a file with one edge more: against the one that another backend has made of the same network.
@@ -142,38 +154,46 @@ class Workshop:
     def _program(self, batch: str) -> Path:
         return self.folder / f"program-{batch}.pt2"
 
-    def make(self, step: Step, progress: Progress) -> list[Exported]:
+    def make(self, step: Step, worker: process.Worker | None, progress: Progress) -> list[Exported]:
         """Run one exporter, verify what it wrote, and return what was asked for."""
         # fp32 first: the others are compared with it
         schemes = sorted(step.schemes, key=lambda scheme: (scheme != "fp32", scheme))
-        log = self.out / "logs" / f"{step.name}.log"
-        versions = self._run(step, schemes, log, progress)
+        progress(f"{step.name}: {', '.join(sorted(step.schemes))}")
+        versions = self._versions(step) if worker is None else self._run(step, schemes, worker)
         judged = [self._judged(step, scheme, versions) for scheme in schemes]
         for exported in judged:
             if not within_ladder(exported.artifact.scheme):
-                self.refuse(exported, log)
+                self.refuse(exported, self._log(step))
         return [exported for exported in judged if exported.artifact.scheme in step.kept]
 
-    def _run(self, step: Step, schemes: Sequence[str], log: Path, progress: Progress) -> dict[str, str]:
-        """Let the exporter write its files, if it has not done so before; return the versions of its packages."""
+    def _known(self, step: Step) -> bool:
+        """Return whether the files of a step are there already."""
+        return (self._files(step) / KNOWN).exists() and all(self._path(step, s).exists() for s in step.schemes)
+
+    def _versions(self, step: Step) -> dict[str, str]:
+        """Return the versions of the packages that made the files of a step."""
+        return dict(json.loads((self._files(step) / KNOWN).read_text(encoding="utf-8")))
+
+    def _log(self, step: Step) -> Path:
+        return self.out / "logs" / f"{step.name}.log"
+
+    def _worker(self, step: Step) -> process.Worker:
+        return process.Worker(step.name, step.exporter, self._files(step) / "work", self._log(step))
+
+    def _run(self, step: Step, schemes: Sequence[str], worker: process.Worker) -> dict[str, str]:
+        """Let the exporter write its files; return the versions of its packages."""
         workdir = self._files(step) / "work"
-        targets = {scheme: self._path(step, scheme) for scheme in schemes}
-        known = workdir.with_name("versions.json")
-        if known.exists() and all(path.exists() for path in targets.values()):
-            return dict(json.loads(known.read_text(encoding="utf-8")))
-        progress(f"{step.name}: {', '.join(sorted(step.schemes))}")
-        workdir.mkdir(parents=True, exist_ok=True)
         source = self._program(_batch(step)) if step.source is None else self._path(step.source, "fp32")
         copied = Path(shutil.copy(source, workdir / f"source{source.suffix}"))
         job = Job(
-            copied, targets, self.calibration, workdir, step.settings, self.asked.preprocessing, self.classes,
-            step.exempt,
+            copied, {scheme: self._path(step, scheme) for scheme in schemes}, self.calibration, workdir, step.settings,
+            self.asked.preprocessing, self.classes, step.exempt,
         )  # fmt: skip
         try:
-            versions = process.run(step.name, step.exporter, job, log)
+            versions = worker.run(job)
         except ExportError as error:
             raise ExportError(f"{error}{suspects(self._program(self._batch_of(step)))}") from error
-        known.write_text(json.dumps(versions), encoding="utf-8")
+        (self._files(step) / KNOWN).write_text(json.dumps(versions), encoding="utf-8")
         return versions
 
     def _batch_of(self, step: Step) -> str:
