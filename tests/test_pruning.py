@@ -97,11 +97,20 @@ def answers(model: nn.Module, x: Tensor) -> Tensor:
 def test_macs_are_at_most_the_target_and_near_it(spread: str, share: float) -> None:
     model = wide()
     target = int(share * cost(model, X).macs)
-    pruned = prune_channels(model, X, target, spread=spread)
+    pruned = prune_channels(model, X, target, spread=spread, multiple=1)
     assert 0.9 * target < cost(pruned, X).macs <= target
     y = answers(pruned, noise(3, 1, 28, 28))
     assert y.shape == (3, 2)
     assert y.isfinite().all()
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+@pytest.mark.parametrize("multiple", [2, 4, 8])
+def test_widths_are_multiples(spread: str, multiple: int) -> None:
+    model = wide()
+    pruned = prune_channels(model, X, 200_000, spread=spread, multiple=multiple)
+    assert 150_000 < cost(pruned, X).macs <= 200_000
+    assert all(width.outputs % multiple == 0 for width in widths(model, pruned) if width.layer != "classifier.1")
 
 
 def test_the_wide_model_is_left_as_it_is() -> None:
@@ -126,7 +135,7 @@ def test_gates_groups_and_concatenations(spread: str) -> None:
     torch.manual_seed(0)
     model, x = Gated().eval(), torch.zeros(2, 3, 8, 8)
     target = cost(model, x).macs // 2
-    pruned: Any = prune_channels(model, x, target, spread=spread)
+    pruned: Any = prune_channels(model, x, target, spread=spread, multiple=1)
     assert cost(pruned, x).macs <= target
     assert pruned.grouped[0].in_channels % pruned.grouped[0].groups == 0
     assert answers(pruned, noise(2, 3, 8, 8)).isfinite().all()
@@ -156,7 +165,7 @@ def test_small_channels_go_first() -> None:
 )
 def test_what_cannot_be_pruned_is_refused(kind: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        prune_channels(Odd(kind), torch.zeros(1, 3, 8, 8), 10_000)
+        prune_channels(Odd(kind), torch.zeros(1, 3, 8, 8), 10_000, multiple=1)
 
 
 def test_targets_out_of_reach_are_refused() -> None:
@@ -167,6 +176,8 @@ def test_targets_out_of_reach_are_refused() -> None:
         prune_channels(model, X, 100)
     with pytest.raises(InputError, match="spread is 'wild'; choose from uniform, global"):
         prune_channels(model, X, 1000, spread="wild")
+    with pytest.raises(InputError, match="multiple is 0; give 1 or more"):
+        prune_channels(model, X, 1000, multiple=0)
     with pytest.raises(InputError, match="has 14954 parameters, no more than the 14954"):
         prune_weights(model, 14_954)
     with pytest.raises(InputError, match=r"\d+ parameters of the model are biases, .* 100 cannot be reached"):
@@ -431,6 +442,7 @@ def refuses(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("--method structured --parameters 9000", "--parameters has no effect here: structured pruning is told --macs"),
         ("--method magnitude --macs 9000", "--macs has no effect here: magnitude pruning is told --parameters"),
         ("--method magnitude --parameters 9000 --spread global", "--spread has no effect here"),
+        ("--method magnitude --parameters 9000 --multiple 8", "--multiple has no effect here"),
         ("--method structured --macs 900000", "has 476352 multiply-accumulates, no more than the 900000"),
         ("--method magnitude --parameters 900000", "has 14954 parameters, no more than the 900000"),
         ("--method structured --macs 7", "multiply-accumulates, above 7; ask for more"),
@@ -440,7 +452,7 @@ def refuses(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("--method structured --like no.safetensors", "no.safetensors does not exist"),
         ("--method structured --macs 9000 --out no.onnx", "call it NAME.safetensors"),
         ("--method structured --macs 9000 --out tiny.safetensors", "tiny.safetensors"),
-        ("--method structured --macs 9000 --batch-size 1000", "batch_size is 1000"),
+        ("--method structured --macs 90000 --batch-size 1000", "batch_size is 1000"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_writes_nothing(line: str, said: str, refuses: Refuses) -> None:

@@ -34,6 +34,13 @@ METHODS = ("structured", "magnitude")
     show_default=True,
     help="With structured: the same share of every layer, or the smallest channels of all.",
 )
+@click.option(
+    "--multiple",
+    default=4,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="With structured: widths are multiples of this.",
+)
 @click.option("--data", required=True, metavar="DATA", help="folder:PATH, npz:PATH, fashion-mnist:PATH or hf:NAME.")
 @click.option("--epochs", default=20, show_default=True, type=click.IntRange(min=1), help="Of tuning afterwards.")
 @click.option("--batch-size", default=256, show_default=True, type=click.IntRange(min=1))
@@ -45,13 +52,15 @@ METHODS = ("structured", "magnitude")
 @with_screen
 def command(
     screen: Screen, options: ModelOptions, wide: str, method: str, like: str | None, macs: int | None,
-    parameters: int | None, spread: str, data: str, out: Path, overwrite: bool, **settings: Any,
+    parameters: int | None, spread: str, multiple: int, data: str, out: Path, overwrite: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Prune MODEL (a trained checkpoint, or a reference with --weights), tune what is left on DATA, and write it."""
     if method == "structured":
         refuse_given(("parameters",), "structured pruning is told --macs")
     else:
-        refuse_given(("macs", "spread"), "magnitude pruning is told --parameters; it leaves the MACs as they are")
+        refuse_given(
+            ("macs", "spread", "multiple"), "magnitude pruning is told --parameters; it leaves the MACs as they are"
+        )
     if bool(like) == bool(macs or parameters):
         said = "--macs N" if method == "structured" else "--parameters N"
         raise InputError(f"say how small the model is to be, either with --like MODEL or with {said}")
@@ -67,7 +76,7 @@ def command(
     target = macs or parameters or _cost_of(like or "", subject, options, method)
     splits = load(data, subject.pictured(), seed=settings["seed"])
     refuse_other_classes(subject, splits.classes, data)
-    pruned, finish = _pruned(screen, subject, method, target, spread)
+    pruned, finish = _pruned(screen, subject, method, target, spread, multiple)
     top1 = _tuned(screen, pruned, subject, splits, settings)
     finish(pruned)
     _save(out, pruned, subject, wide, options, splits, settings["seed"])
@@ -99,7 +108,7 @@ def _cost(model: "nn.Module", subject: Subject) -> "Cost":
 
 
 def _pruned(
-    screen: Screen, subject: Subject, method: str, target: int, spread: str
+    screen: Screen, subject: Subject, method: str, target: int, spread: str, multiple: int
 ) -> "tuple[nn.Module, Callable[[nn.Module], None]]":  # fmt: skip
     """Return the pruned model, and what is done to it after tuning."""
     import torch
@@ -108,7 +117,8 @@ def _pruned(
 
     model: Any = subject.model
     if method == "structured":
-        return prune_channels(model, torch.zeros(1, *subject.shape), target, spread=spread), lambda _model: None
+        example = torch.zeros(1, *subject.shape)
+        return prune_channels(model, example, target, spread=spread, multiple=multiple), lambda _model: None
     masked = prune_weights(model, target)
     if emptied(masked):
         screen.note(f"no weight is left in {', '.join(emptied(masked))}: the answer of such a layer is a constant")
