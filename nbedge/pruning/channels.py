@@ -56,8 +56,9 @@ def prune_channels(
     with needs("prune"):
         import torch_pruning
     cut = copy.deepcopy(model).eval()
-    shape, meter = _answer(cut, example_input).shape, _Meter.of(cut, example_input)
+    meter = _Meter.of(cut, example_input)
     refuse_larger(meter.macs(), macs, "multiply-accumulates")
+    shape = _answer(cut, example_input).shape
     try:
         _cut_(_pruner(torch_pruning, cut, example_input, spread, multiple), meter, macs)
         same = _answer(cut, example_input).shape == shape
@@ -70,12 +71,17 @@ def prune_channels(
         raise InputError(
             f"torch-pruning changes the shape of what {type(model).__name__} answers; prune weights instead of channels"
         )
-    if meter.macs() > macs:
-        raise InputError(
-            f"pruning {type(model).__name__} ends at {meter.macs()} multiply-accumulates, above {macs}; ask for more, "
-            f"start from a narrower model, or allow widths that are no multiples of {multiple}"
-        )
+    _refuse_unreached(meter.macs(), macs, multiple)
     return _rebuilt(model, cut, example_input)
+
+
+def _refuse_unreached(reached: int, macs: int, multiple: int) -> None:
+    if reached > macs:
+        cure = f", or allow widths that are no multiples of {multiple}" if multiple > 1 else ""
+        raise InputError(
+            f"pruning ends at {reached} multiply-accumulates, above {macs}; ask for more or start from a narrower "
+            f"model{cure}"
+        )
 
 
 def _answer(model: nn.Module, x: Tensor) -> Tensor:
