@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nbedge.plan import Plan, Site
     from nbedge.preprocessing import Preprocessing
     from nbedge.proposal import propose
+    from nbedge.pruning import prune_channels, prune_weights
     from nbedge.training import train
     from nbedge.verification import Equivalence, Verdict, verify
 
@@ -27,6 +28,8 @@ __version__ = "0.1.0"
 __all__ = [
     # the path
     "propose", "expand", "train", "contract", "verify", "export", "measure",
+    # the other way to a tiny model
+    "prune_channels", "prune_weights",
     # files of weights
     "load_checkpoint", "save_checkpoint",
     # records
@@ -43,6 +46,8 @@ _HOMES = {
     "verify": "nbedge.verification",
     "export": "nbedge.conversion",
     "measure": "nbedge.benchmark",
+    "prune_channels": "nbedge.pruning",
+    "prune_weights": "nbedge.pruning",
     "load_checkpoint": "nbedge.checkpoint",
     "save_checkpoint": "nbedge.checkpoint",
     "Plan": "nbedge.plan",

@@ -3,7 +3,7 @@
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nbedge import __version__, files
 from nbedge.errors import CheckpointError
 from nbedge.expansion import expand
+from nbedge.narrowing import Width, narrowed
 from nbedge.plan import Plan
 from nbedge.preprocessing import Preprocessing
 from nbedge.reference import ModelReference
@@ -22,7 +23,7 @@ from nbedge.reference import ModelReference
 SCHEMA_VERSION = 1
 KEY = "nbedge"
 #: what a checkpoint can be; "giant" and "linearized" hold expanded blocks
-STAGES = ("control", "transferred", "giant", "linearized", "merged", "contracted", "weights")
+STAGES = ("control", "transferred", "giant", "linearized", "merged", "contracted", "weights", "pruned")
 EXPANDED = ("giant", "linearized")
 
 
@@ -38,6 +39,7 @@ class Checkpoint:
         plan: of the giant; kept in the contracted model's file too.
         seed: of the training run.
         versions: package -> version that wrote it.
+        widths: of the layers that pruning has made narrower than the model's class does.
     """
 
     stage: str
@@ -47,10 +49,11 @@ class Checkpoint:
     plan: Plan | None = None
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
+    widths: tuple[Width, ...] = ()
 
     def build(self) -> nn.Module:
         """Return the module with fresh weights: the tiny model, or its giant if the stage is an expanded one."""
-        tiny = self.model.build()
+        tiny = narrowed(self.model.build(), self.widths) if self.widths else self.model.build()
         if self.stage not in EXPANDED:
             return tiny
         if self.plan is None:
@@ -69,6 +72,8 @@ class Checkpoint:
             "plan": self.plan.to_dict() if self.plan else None,
             "seed": self.seed,
             "versions": dict(self.versions),
+            # left out where nothing was pruned: such a file has the bytes that it always had
+            **({"widths": [width.to_dict() for width in self.widths]} if self.widths else {}),
         }
 
     @classmethod
@@ -86,6 +91,7 @@ class Checkpoint:
             plan=Plan.from_dict(values["plan"]) if values["plan"] else None,
             seed=values["seed"],
             versions=values["versions"],
+            widths=tuple(Width.from_dict(width) for width in values.get("widths", ())),
         )
 
 
@@ -104,7 +110,7 @@ def refuse_target(path: Path, overwrite: bool) -> None:
 
 def save_checkpoint(path: Path, model: nn.Module, about: Checkpoint) -> None:
     """Write the weights of `model` and `about` to `path`, whole or not at all; equal content gives equal bytes."""
-    about = Checkpoint(about.stage, about.model, about.preprocessing, about.classes, about.plan, about.seed, versions())
+    about = replace(about, versions=versions())
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     # one metadata key only: safetensors writes several in no fixed order
     files.write_bytes(path, save(state, {KEY: json.dumps(about.to_dict(), sort_keys=True)}))
@@ -128,10 +134,7 @@ def load_checkpoint(path: Path, *, model: str | None = None, trust: bool = False
     """
     about = read_metadata(path)
     if model is not None:
-        about = Checkpoint(
-            about.stage, ModelReference(model, about.model.arguments), about.preprocessing, about.classes,
-            about.plan, about.seed, about.versions,
-        )  # fmt: skip
+        about = replace(about, model=ModelReference(model, about.model.arguments))
     elif not (about.model.trusted or trust):
         raise CheckpointError(
             f"{path} names the model {about.model.text}, which is code outside nbedge; name it yourself with --model, "

@@ -323,6 +323,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("export tiny.safetensors --calib folder:pictures", "torch", "train"),
         ("verify tiny.safetensors tiny.safetensors", "torch", "train"),
         ("inspect tiny.safetensors --json", "torch", "train"),
+        ("prune tiny.safetensors --method structured --macs 9 --data folder:pictures", "torch", "train"),
         ("init sample:mobilenet_v2_tiny --data folder:pictures --input 1x28x28", "PIL", "train"),
         ("predict cut.onnx pictures/test/dark/0.png", "onnxruntime", "onnx"),
         ("bench cut.onnx", "onnxruntime", "onnx"),

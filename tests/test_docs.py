@@ -44,6 +44,7 @@ TOO_LONG = {
     "nbedge run sample_models/fashion_mnist/full.toml --data fashion-mnist:PATH --seed 2 --out runs/full-2",
     "python benchmarks/sample_accuracy.py runs/full-0 runs/full-1 runs/full-2",
     "python benchmarks/localization.py",
+    "python benchmarks/pruning.py",
     "python benchmarks/integer_files.py",
     "python benchmarks/step_time.py --rounds 7",
     "python benchmarks/verification_rates.py",

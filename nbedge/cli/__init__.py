@@ -19,6 +19,7 @@ VERBS = {
     "expand": "build the giant of a model, with fresh weights or computing what the model computes",
     "train": "train a checkpoint, or with --from move a giant to new data",
     "contract": "merge a giant at slope 1 into the tiny model",
+    "prune": "cut a wide model down to the cost of a tiny one, and tune it",
     "verify": "check that CANDIDATE equals REFERENCE; the exit status is the verdict",
     "export": "write ONNX and TFLite files, each verified before it is kept",
     "evaluate": "measure the accuracy of checkpoints and exported files",

@@ -28,6 +28,7 @@ PARTS = (
     ("jinja2", "report", "the report"),
     ("timm", "timm", "models named timm:NAME"),
     ("datasets", "hf", "pictures named hf:NAME"),
+    ("torch-pruning", "prune", "prune channels"),
 )
 EXTRAS = tuple(dict.fromkeys(extra for _, extra, _ in PARTS))
 
