@@ -233,7 +233,7 @@ def test_exporters_that_consume_each_other_are_refused() -> None:
         ("refusing", "the net has two outputs; give it one; see LOG"),
         ("leaving", "the exporter leaving failed: SystemExit: bye; see LOG"),
         ("dying", "the exporter dying died with status 7; see LOG"),
-        ("aborting", "the exporter aborting died with status -6; see LOG"),
+        ("aborting", "the exporter aborting crashed with SIGABRT; see LOG"),
         ("idle", "the exporter idle ended without an error but did not write OUT; see LOG"),
     ],
     ids=["failing", "refusing", "leaving", "dying", "aborting", "idle"],

@@ -28,6 +28,8 @@ learning_rate = 0.4
 formats = []
 """
 EPOCHS = 10
+#: of the training pictures, a channel
+MEAN, STD = "0.4913,0.4821,0.4465", "0.2452,0.2428,0.2606"
 
 
 def trained(pictures: Path, runs: Path) -> dict[str, Path]:
@@ -45,7 +47,8 @@ def trained(pictures: Path, runs: Path) -> dict[str, Path]:
     if not wide.exists():
         arguments = json.dumps({"width_mult": 0.35, "resolution": 32})
         _nbedge(
-            "train", "sample:mobilenet_v2", "--model-args", arguments, "--input", "3x32x32",
+            "train", "sample:mobilenet_v2", "--model-args", arguments, "--input", "3x32x32", "--mean", MEAN,
+            "--std", STD,
             "--data", f"folder:{pictures.resolve()}", "--epochs", str(EPOCHS), "--out", str(wide),
         )  # fmt: skip
     found = {f"cifar10, {stage}": runs / "cifar10" / f"{stage}.safetensors" for stage in ("contracted", "control")}

@@ -14,7 +14,7 @@ from nbedge.conversion.layerwise import LayerLoss, layers_before_and_after, wors
 from nbedge.conversion.options import Options
 from nbedge.conversion.remedies import Pharmacy
 from nbedge.conversion.workshop import Exported, Progress, Workshop
-from nbedge.errors import ExportError, InputError
+from nbedge.errors import ExportError, GateError, InputError
 from nbedge.quantization import Grid
 from nbedge.verification import largest_step
 
@@ -193,7 +193,7 @@ class Ladder:
             self.progress(f"{name}: loses {best.loss:.2f} points; {rung}{f' ({detail})' if detail else ''}")
             try:
                 yield self._made(state, best.exported, grid, detail)
-            except (ExportError, InputError) as error:
+            except (ExportError, GateError, InputError) as error:
                 attempts.append(Attempt(rung, f"{detail}: {error}", math.nan, math.nan, passed=False, kept=False))
 
     def _states(self, rung: str, best: Made) -> Iterator[tuple[str, State]]:

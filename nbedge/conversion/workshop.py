@@ -228,6 +228,8 @@ class Workshop:
         if bytes_of_it is not None:
             extra = lacking(read(path), "tflm") if "tflm" in kernels and _meant_for(step) is None else []
             bytes_of_it = replace(bytes_of_it, checks=(*bytes_of_it.checks, *extra))
+            # before it is run: what TFLite Micro cannot run, it may not even load
+            self._refuse_failed(bytes_of_it, path, self._log(step))
         first, *others = verify_edges(
             before, after, self.inputs, labels=self.labels, limits=self.limits, kernels=tuple(filter(None, kernels))
         )
