@@ -1,6 +1,7 @@
 """Files of every scheme, input and head, from the command line to `verify`; each is real and runs."""
 
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -224,3 +225,23 @@ def test_an_environment_that_is_not_there_is_named_with_its_command(
     done = call(f"export {TINY} --format tflite --calib {DATA} --out {tmp_path / 'out'} --backend litert", status=3)
     assert "the package 'litert-torch' is not installed; run: nbedge doctor --install litert" in done
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.group("export")
+def test_a_full_disk_is_one_sentence_and_nothing_is_kept(tmp_path: Path) -> None:
+    out = tmp_path / "full"
+    out.mkdir()
+    mounted = f"mount -t tmpfs -o size=48k none {out} && "
+    enter = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    if not shutil.which("unshare") or subprocess.run([*enter, f"{mounted} true"], check=False).returncode:
+        pytest.skip("this machine lets no user mount a small disk")
+    line = f"{sys.executable} -m nbedge export {TINY} --format onnx --calib {DATA} --samples 20 --out {out} --overwrite"
+    done = subprocess.run(
+        [*enter, f"{mounted} {line}; status=$?; ls {out}; exit $status"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("nbedge: ")
+    assert "No space left on device; check the path, its permissions and the space on the disk" in last
+    assert "Traceback" not in done.stderr
+    assert set(done.stdout.split()) <= {"logs", "contracted.fp32.onnx", "contracted.fp32.onnx.json"}

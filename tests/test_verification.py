@@ -282,6 +282,35 @@ def test_a_contracted_model_of_another_type_than_the_giant_s_fails(dtype: torch.
     assert "everything else untouched" in failed(verify(giant, tiny.to(dtype), x))
 
 
+def named(edge: Equivalence, name: str) -> Check:
+    return next(check for check in edge.checks if check.name == name)
+
+
+def test_merged_weights_that_integers_hold_badly_are_reported_with_a_warning() -> None:
+    giant, tiny, x = pair_of("basic", "3x3")
+    calm = verify(giant, tiny, x)
+    assert all("WARNING" not in named(calm, name).detail for name in ("channel range of weights", "weights in 8 bits"))
+    giant[0].chain.get_parameter("project.weight").data[0] *= 1000
+    wide = verify(giant, contract(giant), x)
+    assert wide  # it is no fault of the merge
+    assert named(wide, "channel range of weights").value > 50
+    assert "WARNING: above 50" in named(wide, "channel range of weights").detail
+
+
+def test_a_few_large_weights_among_many_small_ones_are_reported_with_a_warning() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(512, 8, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.uniform_(-0.03, 0.03)
+        layer.weight[:, 0] = 1
+    model = nn.Sequential(layer, nn.BatchNorm2d(8))
+    giant = expand(model, Plan(fingerprint(model), (Site("0", "1", block="basic", start="factorized"),))).eval()
+    set_slope_(giant, 1.0)
+    edge = verify(giant, contract(giant), torch.randn(2, 512, 4, 4))
+    assert edge
+    assert "WARNING: below 30 dB" in named(edge, "weights in 8 bits").detail
+
+
 def test_inputs_that_carry_a_gradient_are_taken() -> None:
     giant, tiny, x = pair_of("basic", "3x3")
     assert verify(giant, tiny, x.requires_grad_())

@@ -11,6 +11,7 @@ from torch import nn
 from nbedge.cli.subject import open_subject
 from nbedge.data import Pictures, load
 from nbedge.preprocessing import Preprocessing
+from peers.training import trained
 
 SAMPLES = Path(__file__).parent.parent.parent / "sample_models"
 DATA = {"fashion_mnist": f"npz:{SAMPLES / 'fashion_mnist' / 'data.npz'}",
@@ -34,8 +35,8 @@ class Net:
     test: Pictures
 
 
-def nets() -> Iterator[Net]:
-    """Yield every network."""
+def nets(pictures: Path | None = None, runs: Path | None = None) -> Iterator[Net]:
+    """Yield every network; those of CIFAR-10 if its pictures are given, trained into the folder `runs`."""
     for sample, data in DATA.items():
         for stage in ("contracted", "control"):
             about = open_subject(str(SAMPLES / sample / f"{stage}.safetensors"))
@@ -46,6 +47,14 @@ def nets() -> Iterator[Net]:
             if (sample, stage) == ("fashion_mnist", "contracted"):
                 yield Net(f"{sample}, spread", spread(about.model), about.prepared(), about.classes, *held)
                 yield Net(f"{sample}, outlier", outlier(about.model), about.prepared(), about.classes, *held)
+
+    if pictures is not None and runs is not None:
+        for name, checkpoint in trained(pictures, runs).items():
+            about = open_subject(str(checkpoint))
+            assert isinstance(about.model, nn.Module)
+            splits = load(f"folder:{pictures}", about.pictured())
+            held = (splits.calibration, splits.validation, splits.test)
+            yield Net(name, about.model, about.prepared(), about.classes, *held)
 
 
 def spread(model: nn.Module, seed: int = 0) -> nn.Module:

@@ -68,6 +68,35 @@ seen = q.calibrate({key: [{ends["inputs"][0]: row[None]} for row in x]})
 q.quantize(seen).export_model(target, overwrite=True)
 """
 )
+#: what every script that starts from the network is given: a pickle of `Net`, and what it writes
+NET = (
+    "import pickle, sys, torch, warnings\nwarnings.simplefilter('ignore')\nnet = pickle.load(open(sys.argv[1], 'rb'))\n"
+)
+#: torch's own exporter, before each peer
+TO_ONNX = (
+    NET
+    + """
+torch.onnx.export(net.model.eval(), (torch.zeros(1, *net.preprocessing.shape),), sys.argv[2], input_names=["input"],
+                  output_names=["logits"], dynamo=True, external_data=False, verbose=False)
+"""
+)
+#: ours: pickle, folder, format, backend ("" for the usual one)
+OURS = (
+    NET
+    + """
+from nbedge.conversion import LEARNT, Options, export
+from nbedge.errors import NbedgeError
+format, backend = sys.argv[3:5]
+held = net.validation.spread(500)
+try:
+    export(net.model, torch.zeros(1, *net.preprocessing.shape), formats=[format], quant=["int8"],
+           calibration=net.preprocessing(net.calibration.images[:]), preprocess=net.preprocessing, out=sys.argv[2],
+           classes=net.classes, check_on=net.preprocessing(held.images[:]), labels=held.labels, name="net",
+           options=Options(backend=tuple(filter(None, [backend]))), overwrite=True)
+except NbedgeError as error:
+    print(error)
+"""
+)
 #: name -> (script, format of the source, format written)
 PEERS: Mapping[str, tuple[str, str, str]] = {
     "onnx2tf -oiqt": (ONNX2TF, "onnx", "tflite"),
@@ -83,11 +112,19 @@ def run(name: str, source: Path, pictures: Path, target: Path) -> float:
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    script = PEERS[name][0]
+    return timed(PEERS[name][0], source, pictures, target)
+
+
+def timed(script: str, *words: object) -> float:
+    """Return the seconds that a process of a script took.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "ORT_DISABLE_TELEMETRY": "1"}
     began = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-c", script, str(source), str(pictures), str(target)], check=True, capture_output=True,
+        [sys.executable, "-c", script, *map(str, words)], check=True, capture_output=True,
         env={**os.environ, **quiet},
     )  # fmt: skip
     return time.perf_counter() - began

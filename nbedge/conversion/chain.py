@@ -92,6 +92,10 @@ def require(exporter: Exporter) -> None:
     python_with(exporter.packages, exporter.extra)
 
 
+def _of_quantizers(settings: Mapping[str, str]) -> dict[str, str]:
+    return {option: settings[option] for option in QUANTIZERS if option in settings}
+
+
 class _Chain:
     """Steps as they are found."""
 
@@ -107,7 +111,7 @@ class _Chain:
 
     def add(self, format: str, scheme: str, settings: Mapping[str, str], above: tuple[str, ...] = ()) -> Step:
         """Return the step that makes `scheme` in `format`, made with its sources if it is not there yet."""
-        name, exporter = exporter_of(format, scheme, self.options.backend[:1], settings)
+        name, exporter = exporter_of(format, scheme, self.options.backend[:1], _of_quantizers(settings))
         if name in above:
             raise ExportError(f"the exporters {', '.join(above)} consume each other's files; uninstall one of them")
         own = self._own(name, exporter, settings)

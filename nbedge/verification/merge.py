@@ -17,6 +17,7 @@ from nbedge.tracing import paths
 from nbedge.verification import probing
 from nbedge.verification.behaviour import answers, judged, observe, relative_error, unit_roundoff
 from nbedge.verification.equivalence import Check, Equivalence, at_most
+from nbedge.verification.ranges import weight_ranges
 from nbedge.verification.sites import MergedSite, sites_of
 from nbedge.wrappers import unwrapped
 
@@ -61,6 +62,7 @@ def verify_merge(giant: nn.Module, tiny: nn.Module, inputs: Tensor) -> Equivalen
             *_stored(sites, probed),
             _untouched(giant, tiny, sites),
             *judged(observe(giant, tiny, sites, inputs), sites),
+            *weight_ranges(sites),
         ]
     return _result(checks)
 
