@@ -45,6 +45,7 @@ class _Shared:
     readers: list[Layer] = field(default_factory=list)
     nodes: list[fx.Node] = field(default_factory=list)
     fixed: bool = False
+    returned: bool = False
 
 
 def equalized(module: fx.GraphModule, x: Tensor) -> Equalized:
@@ -60,8 +61,8 @@ def equalized(module: fx.GraphModule, x: Tensor) -> Equalized:
         x: (n, ...) inputs, on which the sizes of channels are measured.
     """
     found = copied(module)
-    groups = [group for group in _groups(found) if group.makers and group.readers]
-    free = [group for group in groups if not group.fixed]
+    groups = [group for group in _groups(found) if group.makers and not group.returned]
+    free = [group for group in groups if group.readers and not group.fixed]
     with torch.no_grad():
         for _ in range(ROUNDS):
             sizes = _sizes(found, x, [node for group in free for node in group.nodes])
@@ -81,6 +82,7 @@ def _groups(module: fx.GraphModule) -> list[_Shared]:
             for name in ("makers", "readers", "nodes"):
                 getattr(whole, name).extend(getattr(group, name))
             whole.fixed |= group.fixed
+            whole.returned |= group.returned
         place.update(dict.fromkeys(whole.nodes, whole))
         return whole
 
@@ -96,7 +98,8 @@ def _groups(module: fx.GraphModule) -> list[_Shared]:
             joined([node, *read])
         else:
             for value in (node, *read):
-                joined([value]).fixed = True
+                group = joined([value])
+                group.fixed, group.returned = True, group.returned or node.op == "output"
     return list({id(group): group for group in place.values()}.values())
 
 
