@@ -36,6 +36,8 @@ OURS = {
     "nbedge, TFLite": ("tflite", ""),
     "nbedge, TFLite by litert": ("tflite", "litert"),
 }
+#: validation pictures that ours are judged on
+HELD = 500
 NORMAL_95 = 1.96
 #: Student's quantile for 5 rounds
 STUDENT_95 = 2.776
@@ -134,8 +136,12 @@ def _loss(wanted: Array, found: Array, labels: NDArray[np.int64]) -> tuple[float
 def made(net: Net, folder: Path, rounds: int) -> tuple[dict[str, Path | None], dict[str, list[float]]]:
     """Return the integer file of each tool, and the seconds that it took in each round."""
     source, net_file = folder / "net.onnx", folder / "net.pickle"
-    net_file.write_bytes(pickle.dumps(net))
-    pictures = net.preprocessing(net.calibration.images[:])
+    pictures, held = net.preprocessing(net.calibration.images[:]), net.validation.spread(HELD)
+    given = {
+        "model": net.model, "preprocess": net.preprocessing, "classes": net.classes, "calibration": pictures,
+        "check_on": net.preprocessing(held.images[:]), "labels": held.labels,
+    }  # fmt: skip
+    net_file.write_bytes(pickle.dumps(given))
     np.save(folder / "nchw.npy", pictures)
     np.save(folder / "nhwc.npy", np.ascontiguousarray(pictures.transpose(0, 2, 3, 1)))
     files: dict[str, Path | None] = {}

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nbedge.artifact import TensorSpec
+from nbedge.conversion.process import environment
 from nbedge.errors import ExportError
 from nbedge.runtime import open_file
 from nbedge_exporters import onnx_int8
@@ -91,9 +92,8 @@ def convert(at: Converted, name: str, source: str, targets: dict[str, str], run:
     environ = {key: value for key, value in os.environ.items() if key not in unset}
     places = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME"), str(at.elsewhere))
     command = [sys.executable, "-c", CONVERT, json.dumps(job)]
-    done = subprocess.run(
-        command, cwd=at.elsewhere, env={**environ, **places}, capture_output=True, text=True, check=False
-    )
+    given = {**environ, **places, **environment(workdir)}
+    done = subprocess.run(command, cwd=at.elsewhere, env=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

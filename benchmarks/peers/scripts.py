@@ -68,7 +68,7 @@ seen = q.calibrate({key: [{ends["inputs"][0]: row[None]} for row in x]})
 q.quantize(seen).export_model(target, overwrite=True)
 """
 )
-#: what every script that starts from the network is given: a pickle of `Net`, and what it writes
+#: what every script that starts from the network is given: a pickle of the network with its inputs, what it writes
 NET = (
     "import pickle, sys, torch, warnings\nwarnings.simplefilter('ignore')\nnet = pickle.load(open(sys.argv[1], 'rb'))\n"
 )
@@ -76,7 +76,8 @@ NET = (
 TO_ONNX = (
     NET
     + """
-torch.onnx.export(net.model.eval(), (torch.zeros(1, *net.preprocessing.shape),), sys.argv[2], input_names=["input"],
+x = torch.zeros(1, *net["preprocess"].shape)
+torch.onnx.export(net["model"].eval(), (x,), sys.argv[2], input_names=["input"],
                   output_names=["logits"], dynamo=True, external_data=False, verbose=False)
 """
 )
@@ -84,15 +85,12 @@ torch.onnx.export(net.model.eval(), (torch.zeros(1, *net.preprocessing.shape),),
 OURS = (
     NET
     + """
-from nbedge.conversion import LEARNT, Options, export
+from nbedge.conversion import Options, export
 from nbedge.errors import NbedgeError
 format, backend = sys.argv[3:5]
-held = net.validation.spread(500)
 try:
-    export(net.model, torch.zeros(1, *net.preprocessing.shape), formats=[format], quant=["int8"],
-           calibration=net.preprocessing(net.calibration.images[:]), preprocess=net.preprocessing, out=sys.argv[2],
-           classes=net.classes, check_on=net.preprocessing(held.images[:]), labels=held.labels, name="net",
-           options=Options(backend=tuple(filter(None, [backend]))), overwrite=True)
+    export(example_input=torch.zeros(1, *net["preprocess"].shape), formats=[format], quant=["int8"],
+           out=sys.argv[2], name="net", options=Options(backend=tuple(filter(None, [backend]))), overwrite=True, **net)
 except NbedgeError as error:
     print(error)
 """

@@ -12,8 +12,17 @@ from nbedge.errors import ExportError, named_error
 from nbedge.exporter import Exporter, Job, plugin_of
 
 TIMEOUT_S = 1800
-#: what keeps converters quiet, and their files the same in every process
-ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "ORT_DISABLE_TELEMETRY": "1", "PYTHONHASHSEED": "0"}
+
+
+def environment(workdir: Path) -> dict[str, str]:
+    """Return what keeps converters quiet, in their place, and their files the same in every process.
+
+    Keras would write its settings into the user's home, and obey those it finds there; torch's inductor into /tmp.
+    """
+    return {
+        "TF_CPP_MIN_LOG_LEVEL": "3", "ORT_DISABLE_TELEMETRY": "1", "PYTHONHASHSEED": "0",
+        "KERAS_HOME": str(workdir / "keras"), "TORCHINDUCTOR_CACHE_DIR": str(workdir / "inductor"),
+    }  # fmt: skip
 
 
 class Worker:
@@ -32,12 +41,10 @@ class Worker:
         workdir.mkdir(parents=True, exist_ok=True)
         log.parent.mkdir(parents=True, exist_ok=True)
         python, variables = _interpreter(exporter, workdir)
-        # Keras would write its settings into the user's home, and obey those it finds there; inductor into /tmp
-        own = {"KERAS_HOME": str(workdir / "keras"), "TORCHINDUCTOR_CACHE_DIR": str(workdir / "inductor")}
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [python, "-m", "nbedge.conversion.worker", *exporter.imports], stdin=subprocess.PIPE, stdout=output,
-                stderr=subprocess.STDOUT, cwd=workdir, env={**os.environ, **ENVIRONMENT, **own, **variables},
+                stderr=subprocess.STDOUT, cwd=workdir, env={**os.environ, **environment(workdir), **variables},
             )  # fmt: skip
 
     def __enter__(self) -> "Worker":
