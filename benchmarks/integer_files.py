@@ -137,11 +137,11 @@ def made(net: Net, folder: Path, rounds: int) -> tuple[dict[str, Path | None], d
     """Return the integer file of each tool, and the seconds that it took in each round."""
     source, net_file = folder / "net.onnx", folder / "net.pickle"
     pictures, held = net.preprocessing(net.calibration.images[:]), net.validation.spread(HELD)
-    given = {
+    inputs = {
         "model": net.model, "preprocess": net.preprocessing, "classes": net.classes, "calibration": pictures,
         "check_on": net.preprocessing(held.images[:]), "labels": held.labels,
     }  # fmt: skip
-    net_file.write_bytes(pickle.dumps(given))
+    net_file.write_bytes(pickle.dumps(inputs))
     np.save(folder / "nchw.npy", pictures)
     np.save(folder / "nhwc.npy", np.ascontiguousarray(pictures.transpose(0, 2, 3, 1)))
     files: dict[str, Path | None] = {}

@@ -13,7 +13,7 @@ from torch import nn
 from nbedge import artifact, samples
 from nbedge.conversion import Options, chain, export, process
 from nbedge.conversion.exporting import stacked
-from nbedge.conversion.workshop import file_name
+from nbedge.conversion.places import file_name
 from nbedge.errors import ExportError, GateError, InputError, MissingDependencyError
 from nbedge.exporter import Job, exporters
 from nbedge.graph import read

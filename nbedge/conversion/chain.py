@@ -38,6 +38,11 @@ class Step:
     kept: set[str] = field(default_factory=set)
     exempt: tuple[str, ...] = ()
 
+    @property
+    def batch(self) -> str:
+        """The batch of the program that it starts from in the end: "1" or "dynamic"."""
+        return self.settings.get("batch", "1") if self.source is None else self.source.batch
+
 
 def steps(
     formats: Iterable[str], schemes: Iterable[str], options: Options | None = None, exempt: str = ""

@@ -17,8 +17,9 @@ from nbedge.conversion.asked import Asked
 from nbedge.conversion.chain import Step, require, steps, steps_again
 from nbedge.conversion.ladder import Ladder, Made, State
 from nbedge.conversion.options import Options
+from nbedge.conversion.places import Places, file_name
 from nbedge.conversion.remedies import Pharmacy
-from nbedge.conversion.workshop import Exported, Progress, Workshop, file_name, within_ladder
+from nbedge.conversion.workshop import Exported, Progress, Workshop, within_ladder
 from nbedge.errors import ExportError, InputError
 from nbedge.preprocessing import Preprocessing
 from nbedge.tracing import evaluating
@@ -113,8 +114,8 @@ def export(
             asked = Asked(treated, preprocess, seen, held).with_head(options.head).with_input(options.input_type)
             place = Path(folder) / "-".join(("net", *sorted(remedies)))
             return Workshop(
-                asked, families(preprocess.shape, asked.preprocessing, asked.held), tuple(classes), labels, place, out,
-                name, derived_from, limits, tuple(sorted(remedies)), floats if remedies else {},
+                asked, families(preprocess.shape, asked.preprocessing, asked.held), tuple(classes), labels,
+                Places(place, name), out, derived_from, limits, tuple(sorted(remedies)), floats if remedies else {},
             )  # fmt: skip
 
         floats: dict[str, Path] = {}
@@ -153,7 +154,7 @@ def _compared(made: Made, backend: str, options: Options, progress: Progress) ->
     again = steps_again(backend, artifact.format, artifact.scheme, options)
     if not again:
         return made
-    elsewhere = replace(work, folder=work.folder / backend)
+    elsewhere = replace(work, places=replace(work.places, folder=work.places.folder / backend))
     (other,) = elsewhere.make_all(again, progress)
     return replace(made, exported=work.agreeing(made.exported, other, backend))
 

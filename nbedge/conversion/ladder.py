@@ -15,6 +15,7 @@ from nbedge.conversion.options import Options
 from nbedge.conversion.remedies import Pharmacy
 from nbedge.conversion.workshop import Exported, Progress, Workshop
 from nbedge.errors import ExportError, GateError, InputError
+from nbedge.graph import READABLE
 from nbedge.quantization import Grid
 from nbedge.verification import largest_step
 
@@ -109,13 +110,11 @@ class Made:
     @property
     def loss(self) -> float:
         """See `Attempt`."""
-        return next(
-            check.value
-            for name in ("accuracy loss", "answers that differ")
-            for edge in self.exported.edges
-            for check in edge.checks
-            if check.name == name
-        )
+        checks = [check for edge in self.exported.edges for check in edge.checks]
+        for name in ("accuracy loss", "answers that differ"):
+            for check in (check for check in checks if check.name == name):
+                return check.value
+        return math.inf  # its answers are no numbers, or nothing could run it
 
     @property
     def sqnr_db(self) -> float:
@@ -185,7 +184,7 @@ class Ladder:
         """Yield the files of a rung; what could not be made is noted."""
         try:
             states = list(self._states(rung, best))
-        except ExportError as error:
+        except (ExportError, InputError) as error:
             attempts.append(Attempt(rung, str(error), math.nan, math.nan, passed=False, kept=False))
             return
         for detail, state in states:
@@ -248,4 +247,5 @@ class Ladder:
 
 def _grid(base: Exported) -> Grid:
     bits = 16 if base.artifact.scheme == "int8x16" else 8
-    return Grid(largest_step(base.artifact.path), bits)
+    path = base.artifact.path
+    return Grid(largest_step(path), bits) if path.suffix in READABLE else Grid(bits=bits)

@@ -25,11 +25,16 @@ class LayerLoss:
 def layers_before_and_after(
     work: Workshop, before: Exported, treated: Workshop, after: Exported
 ) -> tuple[LayerLoss, ...]:
-    """Return what each layer with weights is worth in two files of one network, each against its own float file."""
+    """Return what each layer with weights is worth in two files of one network, each against its own float file.
+
+    Nothing where the values inside of such files cannot be read, or the layers do not stand for each other.
+    """
+    if before.artifact.path.suffix not in (".onnx", ".tflite"):
+        return ()
     names = _modules(work, before)
     old, new = _layers(work, before), _layers(treated, after)
     if len(old) != len(new):
-        return ()  # the layers of the two files do not stand for each other
+        return ()
     return tuple(
         LayerLoss(names.get(one.candidate, one.label), one.sqnr_db, other.sqnr_db)
         for one, other in zip(old, new, strict=True)

@@ -1,6 +1,5 @@
 """Workshop: files are made in a temporary folder, each verified; those that pass are moved to where they are wanted."""
 
-import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from nbedge.conversion import process
 from nbedge.conversion.asked import Asked
 from nbedge.conversion.chain import Step
 from nbedge.conversion.diagnosis import suspects
+from nbedge.conversion.places import Places
 from nbedge.errors import ExportError, GateError
 from nbedge.exporter import Job
 from nbedge.graph import read
@@ -43,8 +43,6 @@ from nbedge.verification.chain import RUNTIME
 from nbedge.verification.lint import lacking
 
 Progress = Callable[[str], None]
-#: the file that says that the files beside it are whole, and what made them
-KNOWN = "versions.json"
 #: setting of a batch of any size
 DYNAMIC = "dynamic"
 
@@ -65,11 +63,6 @@ class Exported:
         return str(self.artifact.path)
 
 
-def file_name(name: str, scheme: str, format: str) -> str:
-    """Return NAME.SCHEME.FORMAT."""
-    return f"{name}.{scheme}.{format}"
-
-
 @dataclass(slots=True, eq=False)
 class Workshop:
     """Makes every file in a temporary folder; nothing reaches `out` before all have passed.
@@ -79,9 +72,8 @@ class Workshop:
         inputs: that files are judged on, by family.
         classes: names of the outputs.
         labels: (n,) of the real inputs.
-        folder: for everything; a file that is there already is not made again.
+        places: where everything lies; a file that is there already is not made again.
         out: where the log is, and where files go in the end.
-        name: of the files.
         derived_from: what the first file's sidecar names as its origin.
         limits: of the comparison.
         remedies: what was done to the network before.
@@ -94,9 +86,8 @@ class Workshop:
     inputs: Families
     classes: tuple[str, ...]
     labels: NDArray[np.int64] | None
-    folder: Path
+    places: Places
     out: Path
-    name: str
     derived_from: str
     limits: Limits
     remedies: tuple[str, ...] = ()
@@ -104,20 +95,15 @@ class Workshop:
     edges: tuple[Equivalence, ...] = ()
     origins: dict[Path, Path] = field(default_factory=dict)
 
-    @property
-    def calibration(self) -> Path:
-        """The inputs that quantizers see."""
-        return self.folder / "calibration.npy"
-
     def make_all(self, chain: Sequence[Step], progress: Progress) -> list[Exported]:
         """Run all exporters, and return what was asked for; the next one's process starts early."""
-        self.folder.mkdir(exist_ok=True)
+        self.places.folder.mkdir(exist_ok=True)
         made: list[Exported] = []
         workers: dict[int, process.Worker] = {}
         with ExitStack() as running:
             for place, step in enumerate(chain):
                 for early in range(place, min(place + 2, len(chain))):
-                    if early not in workers and not self._known(chain[early]):
+                    if early not in workers and not self.places.made(chain[early]):
                         workers[early] = running.enter_context(self._worker(chain[early]))
                 if not place:
                     self.prepare(chain)
@@ -141,77 +127,52 @@ class Workshop:
 
     def prepare(self, chain: Sequence[Step]) -> None:
         """Write what every chain starts from: torch.export programs of each batch, and the calibration inputs."""
-        np.save(self.calibration, self.asked.calibration)
-        batches = {_batch(step) for step in chain if step.source is None}
-        for batch in (batch for batch in batches if not self._program(batch).exists()):
+        np.save(self.places.calibration, self.asked.calibration)
+        batches = {step.batch for step in chain if step.source is None}
+        for batch in (batch for batch in batches if not self.places.program(batch).exists()):
             # a plain contiguous example: channels-last strides would leave Gather operators in the ONNX graph
             example = torch.zeros(2 if batch == DYNAMIC else 1, *self.asked.preprocessing.shape)
             sizes = ({0: torch.export.Dim("batch")},) if batch == DYNAMIC else None
             with warnings.catch_warnings(), evaluating(self.asked.model):
                 warnings.simplefilter("ignore", FutureWarning)
-                torch.export.save(_traced(self.asked.model, example, sizes), self._program(batch))
-
-    def _program(self, batch: str) -> Path:
-        return self.folder / f"program-{batch}.pt2"
+                torch.export.save(_traced(self.asked.model, example, sizes), self.places.program(batch))
 
     def make(self, step: Step, worker: process.Worker | None, progress: Progress) -> list[Exported]:
         """Run one exporter, verify what it wrote, and return what was asked for."""
         # fp32 first: the others are compared with it
         schemes = sorted(step.schemes, key=lambda scheme: (scheme != "fp32", scheme))
         progress(f"{step.name}: {', '.join(sorted(step.schemes))}")
-        versions = self._versions(step) if worker is None else self._run(step, schemes, worker)
+        versions = self.places.versions(step) if worker is None else self._run(step, schemes, worker)
         judged = [self._judged(step, scheme, versions) for scheme in schemes]
         for exported in judged:
             if not within_ladder(exported.artifact.scheme):
                 self.refuse(exported, self._log(step))
         return [exported for exported in judged if exported.artifact.scheme in step.kept]
 
-    def _known(self, step: Step) -> bool:
-        """Return whether the files of a step are there already."""
-        return (self._files(step) / KNOWN).exists() and all(self._path(step, s).exists() for s in step.schemes)
-
-    def _versions(self, step: Step) -> dict[str, str]:
-        """Return the versions of the packages that made the files of a step."""
-        return dict(json.loads((self._files(step) / KNOWN).read_text(encoding="utf-8")))
-
     def _log(self, step: Step) -> Path:
         return self.out / "logs" / f"{step.name}.log"
 
     def _worker(self, step: Step) -> process.Worker:
-        return process.Worker(step.name, step.exporter, self._files(step) / "work", self._log(step))
+        return process.Worker(step.name, step.exporter, self.places.workdir(step), self._log(step))
 
     def _run(self, step: Step, schemes: Sequence[str], worker: process.Worker) -> dict[str, str]:
         """Let the exporter write its files; return the versions of its packages."""
-        workdir = self._files(step) / "work"
-        source = self._program(_batch(step)) if step.source is None else self._path(step.source, "fp32")
+        workdir, source = self.places.workdir(step), self.places.source(step)
         copied = Path(shutil.copy(source, workdir / f"source{source.suffix}"))
+        targets = {scheme: self.places.path(step, scheme) for scheme in schemes}
         job = Job(
-            copied, {scheme: self._path(step, scheme) for scheme in schemes}, self.calibration, workdir, step.settings,
-            self.asked.preprocessing, self.classes, step.exempt,
+            copied, targets, self.places.calibration, workdir, step.settings, self.asked.preprocessing, self.classes,
+            step.exempt,
         )  # fmt: skip
         try:
             versions = worker.run(job)
         except ExportError as error:
-            raise ExportError(f"{error}{suspects(self._program(self._batch_of(step)))}") from error
-        (self._files(step) / KNOWN).write_text(json.dumps(versions), encoding="utf-8")
+            raise ExportError(f"{error}{suspects(self.places.program(step.batch))}") from error
+        self.places.finish(step, versions)
         return versions
 
-    def _batch_of(self, step: Step) -> str:
-        """Return the batch of the program that a step starts from in the end."""
-        while step.source is not None:
-            step = step.source
-        return _batch(step)
-
-    def _files(self, step: Step) -> Path:
-        """Return the folder of a step; the same exporter may run with other settings."""
-        exempt = (str(len(step.exempt)),) if step.exempt else ()
-        return self.folder / "-".join((step.name, *step.settings.values(), *exempt))
-
-    def _path(self, step: Step, scheme: str) -> Path:
-        return self._files(step) / file_name(self.name, scheme, step.exporter.produces)
-
     def _judged(self, step: Step, scheme: str, versions: Mapping[str, str]) -> Exported:
-        path, origin = self._path(step, scheme), self._origin(step, scheme)
+        path, origin = self.places.path(step, scheme), self._origin(step, scheme)
         before = self._without_remedies(origin, step, scheme)
         if origin.path is not None:
             self.origins[path] = origin.path
@@ -257,7 +218,7 @@ class Workshop:
 
     def float_files(self, chain: Sequence[Step]) -> dict[str, Path]:
         """Return format -> float file that quantized ones of it are compared with."""
-        return {step.exporter.produces: self._path(step, "fp32") for step in chain if "fp32" in step.schemes}
+        return {step.exporter.produces: self.places.path(step, "fp32") for step in chain if "fp32" in step.schemes}
 
     def _refuse_failed(self, edge: Equivalence, path: Path, log: Path) -> None:
         if not edge and edge.failures()[0].name != RUNTIME:
@@ -270,10 +231,10 @@ class Workshop:
     def _origin(self, step: Step, scheme: str) -> Subject:
         """Return what a file is compared with: the fp32 file of its format if it is quantized, else its source."""
         if scheme != "fp32" and "fp32" in step.schemes:
-            return self._subject(self._path(step, "fp32"), "fp32", "")
+            return self._subject(self.places.path(step, "fp32"), "fp32", "")
         if step.source is None:
             return self.subject()
-        return self._subject(self._path(step.source, "fp32"), "fp32", "")
+        return self._subject(self.places.path(step.source, "fp32"), "fp32", "")
 
     def subject(self) -> Subject:
         """Return the network."""
@@ -327,10 +288,6 @@ def _traced(model: nn.Module, example: Tensor, sizes: Any) -> torch.export.Expor
 
 def _verdict(edge: Equivalence) -> dict[str, str]:
     return {"reference": edge.reference, "kernels": edge.kernels, "verdict": str(edge.verdict)}
-
-
-def _batch(step: Step) -> str:
-    return step.settings.get("batch", "1")
 
 
 def _meant_for(step: Step) -> str | None:
