@@ -112,7 +112,7 @@ def layers_of(module: fx.GraphModule) -> list[Layer]:
     found = []
     for node in (node for node in module.graph.nodes if node.target in WEIGHTED):
         weight, bias = (module.get_parameter(str(argument.target)) for argument in node.args[1:3])
-        found.append(Layer(node, str(node.args[1].target).rpartition(".")[0], weight, bias))
+        found.append(Layer(node, str(node.args[1].target).removesuffix(".weight"), weight, bias))
     return found
 
 
@@ -124,7 +124,8 @@ def _own_numbers_(module: fx.GraphModule) -> None:
         name = str(weight.target)
         if weight.op != "get_attr":
             raise ExportError(f"the weights of {node.name} are computed; give a model with plain weights")
-        place = name if name not in taken else f"{name.rpartition('.')[0]}.again_{node.name}.weight"
+        own = name not in taken and name in dict(module.named_parameters())
+        place = name if own else f"{name}_of_{node.name}"
         taken.add(place)
         held = _tensor(module, name).detach().clone()
         given = node.args[2] if len(node.args) > 2 else None
@@ -134,7 +135,8 @@ def _own_numbers_(module: fx.GraphModule) -> None:
 
 def _use_(module: fx.GraphModule, node: fx.Node, place: str, weight: Tensor, bias: Tensor) -> None:
     """Let a layer compute with these numbers, kept as parameters at `place` and beside it."""
-    beside = f"{place.rpartition('.')[0]}.bias"
+    owner, _, leaf = place.rpartition(".")
+    beside = f"{owner}.bias" if owner and leaf == "weight" else f"{place}_bias"
     with module.graph.inserting_before(node):
         for path, value in ((place, weight), (beside, bias)):
             owner, _, leaf = path.rpartition(".")
