@@ -109,7 +109,7 @@ def _show_ladder(screen: Screen, artifact: Artifact) -> None:
          "kept" if a["kept"] else "")
         for a in climb["attempts"]
     ]  # fmt: skip
-    title = f"{artifact.path.name}: {within} the budget of {climb['budget']:g} points by {climb['rung']}"
+    title = f"{artifact.path.name}: {within} the budget ({climb['budget']:g} points) by {climb['rung']}"
     screen.table(title, ("rung", "tried", "loss", "SQNR", ""), rows)
     layers = [(a["layer"], number(a["before_db"], "dB", 1), number(a["after_db"], "dB", 1)) for a in climb["layers"]]
     if layers:

@@ -127,7 +127,7 @@ def export(
         ladder = Ladder(work, pharmacy, workshop, options, progress)
         made = [ladder.climb(m.exported) if within_ladder(m.exported.artifact.scheme) else m for m in made]
         for one in made:
-            one.work.refuse(one.exported, out / "logs")
+            one.work.refuse(one.exported, ladder.log(one.exported))
         for backend in options.backend[1:]:
             made = [_compared(one, backend, options, progress) for one in made]
         return [work.keep(one.exported) for one in made]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -162,13 +163,17 @@ class Ladder:
         if best is not first:
             layers = layers_before_and_after(first.work, first.exported, best.work, best.exported)
         climb = Climb(self.options.budget, self._met(best), rung, tuple(attempts), layers)
-        if len(attempts) > 1:
-            files.write_json(self.work.out / "logs" / f"{base.artifact.path.name}.ladder.json", climb.to_dict())
+        if len(attempts) > 1 or not climb.met:
+            files.write_json(self.log(base), climb.to_dict())
         artifact = replace(
             best.exported.artifact, ladder=climb.to_dict(), remedies=tuple(sorted(best.state.remedies)),
             exempt=best.state.exempt,
         )  # fmt: skip
         return replace(best, exported=Exported(artifact, (*best.work.edges, *best.exported.edges)))
+
+    def log(self, exported: Exported) -> Path:
+        """Return where it is written down what was tried for a file."""
+        return self.work.out / "logs" / f"{exported.artifact.path.name}.ladder.json"
 
     def _met(self, made: Made) -> bool:
         return made.passed and made.loss <= self.options.budget
