@@ -16,7 +16,7 @@ QUANTIZERS = ("method", "exempt")
 TORCH = "torch"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Step:
     """One exporter, and what it is asked for in this run.
 
@@ -37,6 +37,11 @@ class Step:
     schemes: set[str] = field(default_factory=set)
     kept: set[str] = field(default_factory=set)
     exempt: tuple[str, ...] = ()
+
+    @property
+    def ordered(self) -> list[str]:
+        """Its schemes, fp32 first: the others are compared with it."""
+        return sorted(self.schemes, key=lambda scheme: (scheme != "fp32", scheme))
 
     @property
     def batch(self) -> str:

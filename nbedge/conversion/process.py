@@ -1,5 +1,6 @@
 """Exporters run in processes of their own, with their output in a log."""
 
+import contextlib
 import json
 import os
 import signal
@@ -53,19 +54,31 @@ class Worker:
     def __exit__(self, *_exception: object) -> None:
         if self._process.poll() is None:
             self._process.kill()
-        self._process.communicate()
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+        self._process.wait()
 
-    def run(self, job: Job) -> dict[str, str]:
-        """Let the exporter do `job`; return the versions of its packages, where it ran.
+    def begin(self, job: Job) -> None:
+        """Let the exporter do `job`."""
+        self._job, request = job, job.workdir / "job.json"
+        request.write_text(
+            json.dumps(to_dict(self._name, self._exporter, job, _answer(job))), encoding="utf-8"
+        )  # fmt: skip
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it is gone: end() says how
+            self._process.stdin.write(str(request).encode())
+            self._process.stdin.close()
+
+    def end(self) -> dict[str, str]:
+        """Wait until the job is done; return the versions of the exporter's packages, where it ran.
 
         Raises:
             ExportError: it failed, crashed or took longer than half an hour; the message names the log.
         """
-        name, log = self._name, self._log
-        request, answer = job.workdir / "job.json", job.workdir / "answer.json"
-        request.write_text(json.dumps(to_dict(name, self._exporter, job, answer)), encoding="utf-8")
+        name, log, answer = self._name, self._log, _answer(self._job)
         try:
-            self._process.communicate(str(request).encode(), timeout=TIMEOUT_S)
+            self._process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
             raise ExportError(
                 f"the exporter {name} took longer than {TIMEOUT_S} s and was stopped; see {log}"
@@ -75,16 +88,21 @@ class Worker:
             _raise_answer(name, said, log)
         if self._process.returncode:
             raise ExportError(f"the exporter {name} {_ended(self._process.returncode)}; see {log}")
-        missing = [str(path) for path in job.targets.values() if not path.exists()]
+        missing = [str(path) for path in self._job.targets.values() if not path.exists()]
         if missing:
             raise ExportError(f"the exporter {name} ended without an error but did not write {missing[0]}; see {log}")
         return dict(said["versions"])
 
 
+def _answer(job: Job) -> Path:
+    return job.workdir / "answer.json"
+
+
 def run(name: str, exporter: Exporter, job: Job, log: Path) -> dict[str, str]:
     """Let the exporter `name` do `job` in a process of its own, see `Worker`."""
     with Worker(name, exporter, job.workdir, log) as worker:
-        return worker.run(job)
+        worker.begin(job)
+        return worker.end()
 
 
 def _ended(status: int) -> str:

@@ -3,7 +3,6 @@
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,11 @@ from torch import Tensor, nn
 
 from nbedge import __version__, files
 from nbedge.artifact import SCHEMES, Artifact, sidecar
-from nbedge.conversion import process
 from nbedge.conversion.asked import Asked
 from nbedge.conversion.chain import Step
-from nbedge.conversion.diagnosis import suspects
+from nbedge.conversion.line import Line
 from nbedge.conversion.places import Places
 from nbedge.errors import ExportError, GateError
-from nbedge.exporter import Job
 from nbedge.graph import read
 from nbedge.runtime import open_file
 from nbedge.subject import Subject
@@ -96,18 +93,14 @@ class Workshop:
     origins: dict[Path, Path] = field(default_factory=dict)
 
     def make_all(self, chain: Sequence[Step], progress: Progress) -> list[Exported]:
-        """Run all exporters, and return what was asked for; the next one's process starts early."""
+        """Run all exporters, judge their files, and return what was asked for."""
         self.places.folder.mkdir(exist_ok=True)
         made: list[Exported] = []
-        workers: dict[int, process.Worker] = {}
-        with ExitStack() as running:
-            for place, step in enumerate(chain):
-                for early in range(place, min(place + 2, len(chain))):
-                    if early not in workers and not self.places.made(chain[early]):
-                        workers[early] = running.enter_context(self._worker(chain[early]))
-                if not place:
-                    self.prepare(chain)
-                made += self.make(step, workers.get(place), progress)
+        logs, asked = self.out / "logs", self.asked
+        with Line(chain, self.places, logs, asked.preprocessing, self.classes, progress) as line:
+            self.prepare(chain)
+            for step in line.finished():
+                made += self.made(step)
         return made
 
     def agreeing(self, exported: Exported, other: Exported, backend: str) -> Exported:
@@ -137,13 +130,14 @@ class Workshop:
                 warnings.simplefilter("ignore", FutureWarning)
                 torch.export.save(_traced(self.asked.model, example, sizes), self.places.program(batch))
 
-    def make(self, step: Step, worker: process.Worker | None, progress: Progress) -> list[Exported]:
-        """Run one exporter, verify what it wrote, and return what was asked for."""
-        # fp32 first: the others are compared with it
-        schemes = sorted(step.schemes, key=lambda scheme: (scheme != "fp32", scheme))
-        progress(f"{step.name}: {', '.join(sorted(step.schemes))}")
-        versions = self.places.versions(step) if worker is None else self._run(step, schemes, worker)
-        judged = [self._judged(step, scheme, versions) for scheme in schemes]
+    def made(self, step: Step) -> list[Exported]:
+        """Judge the files of a step, and return those that were asked for.
+
+        Raises:
+            GateError: a file failed that the accuracy ladder can do nothing for.
+        """
+        versions = self.places.versions(step)
+        judged = [self._judged(step, scheme, versions) for scheme in step.ordered]
         for exported in judged:
             if not within_ladder(exported.artifact.scheme):
                 self.refuse(exported, self._log(step))
@@ -151,25 +145,6 @@ class Workshop:
 
     def _log(self, step: Step) -> Path:
         return self.out / "logs" / f"{step.name}.log"
-
-    def _worker(self, step: Step) -> process.Worker:
-        return process.Worker(step.name, step.exporter, self.places.workdir(step), self._log(step))
-
-    def _run(self, step: Step, schemes: Sequence[str], worker: process.Worker) -> dict[str, str]:
-        """Let the exporter write its files; return the versions of its packages."""
-        workdir, source = self.places.workdir(step), self.places.source(step)
-        copied = Path(shutil.copy(source, workdir / f"source{source.suffix}"))
-        targets = {scheme: self.places.path(step, scheme) for scheme in schemes}
-        job = Job(
-            copied, targets, self.places.calibration, workdir, step.settings, self.asked.preprocessing, self.classes,
-            step.exempt,
-        )  # fmt: skip
-        try:
-            versions = worker.run(job)
-        except ExportError as error:
-            raise ExportError(f"{error}{suspects(self.places.program(step.batch))}") from error
-        self.places.finish(step, versions)
-        return versions
 
     def _judged(self, step: Step, scheme: str, versions: Mapping[str, str]) -> Exported:
         path, origin = self.places.path(step, scheme), self._origin(step, scheme)
