@@ -18,7 +18,7 @@ from nbedge.conversion.chain import Step, require, steps, steps_again
 from nbedge.conversion.ladder import Ladder, Made, State
 from nbedge.conversion.options import Options
 from nbedge.conversion.places import Places, file_name
-from nbedge.conversion.remedies import Pharmacy
+from nbedge.conversion.remedies import Remedies
 from nbedge.conversion.workshop import Exported, Progress, Workshop, within_ladder
 from nbedge.errors import ExportError, InputError
 from nbedge.preprocessing import Preprocessing
@@ -112,7 +112,7 @@ def export(
 
         def workshop(treated: nn.Module, remedies: frozenset[str]) -> Workshop:
             asked = Asked(treated, preprocess, seen, held).with_head(options.head).with_input(options.input_type)
-            place = Path(folder) / "-".join(("net", *sorted(remedies)))
+            place = Path(tempfile.mkdtemp(dir=folder))
             return Workshop(
                 asked, families(preprocess.shape, asked.preprocessing, asked.held), tuple(classes), labels,
                 Places(place, name), out, derived_from, limits, tuple(sorted(remedies)), floats if remedies else {},
@@ -123,8 +123,8 @@ def export(
         made = [Made(State(), exported, work) for exported in work.make_all(chain, progress)]
         floats |= work.float_files(chain)
         learn = functools.cache(lambda: seen if learn_from is None else stacked(learn_from, "learn_from", shape))
-        pharmacy = Pharmacy(model, seen, held, learn, derived_from, limits)
-        ladder = Ladder(work, pharmacy, workshop, options, progress)
+        remedies = Remedies(model, seen, held, learn, derived_from, limits)
+        ladder = Ladder(work, remedies, workshop, options, progress)
         made = [ladder.climb(m.exported) if within_ladder(m.exported.artifact.scheme) else m for m in made]
         for one in made:
             one.work.refuse(one.exported, ladder.log(one.exported))

@@ -13,7 +13,7 @@ from nbedge.artifact import BIAS, METHOD, PRECISION, ROUNDING, TUNING
 from nbedge.conversion.chain import methods, steps
 from nbedge.conversion.layerwise import LayerLoss, layers_before_and_after, worst_layers
 from nbedge.conversion.options import Options
-from nbedge.conversion.remedies import Pharmacy
+from nbedge.conversion.remedies import Remedies
 from nbedge.conversion.workshop import Exported, Progress, Workshop
 from nbedge.errors import ExportError, GateError, InputError
 from nbedge.graph import READABLE
@@ -130,14 +130,14 @@ class Ladder:
 
     Attributes:
         work: where the files of the untreated network are.
-        pharmacy: treats it.
+        remedies: treats it.
         workshop: returns the workshop of a treated network.
         options: of the run.
         progress: told what is tried.
     """
 
     work: Workshop
-    pharmacy: Pharmacy
+    remedies: Remedies
     workshop: Callable[[nn.Module, frozenset[str]], Workshop]
     options: Options
     progress: Progress
@@ -237,7 +237,7 @@ class Ladder:
         """
         key = (state.remedies, grid)
         if key not in self._workshops:
-            treated = self.pharmacy.treated(state.remedies, grid)
+            treated = self.remedies.treated(state.remedies, grid)
             self._workshops[key] = (
                 replace(self.workshop(treated.model, state.remedies), edges=treated.edges), treated.detail,
             ) if state.remedies else (self.work, "")  # fmt: skip

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from nbedge.conversion.chain import Step
@@ -39,7 +40,7 @@ class Places:
 
     def of(self, step: Step) -> Path:
         """Return the folder of a step; the same exporter may run with other settings."""
-        exempt = (str(len(step.exempt)),) if step.exempt else ()
+        exempt = (sha256("\n".join(step.exempt).encode()).hexdigest()[:8],) if step.exempt else ()
         return self.folder / "-".join((step.name, *step.settings.values(), *exempt))
 
     def workdir(self, step: Step) -> Path:

@@ -32,7 +32,7 @@ class Treated:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pharmacy:
+class Remedies:
     """Treats one network, whatever the order in which its remedies were chosen.
 
     Attributes:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from nbedge.quantization.folding import ATEN, WEIGHTED, fused
+from nbedge.quantization.folding import WEIGHTED, fused
 
 #: operators that pass on what they get, on its grid
 PASSING = ("view", "reshape", "_unsafe_view", "flatten", "squeeze", "unsqueeze", "clone", "alias", "contiguous",
@@ -73,6 +73,3 @@ def operator_name(node: fx.Node) -> str:
 def extremes(x: Any) -> tuple[float, float]:
     """Return the least and the largest number of a tensor."""
     return float(x.min()), float(x.max())
-
-
-__all__ = ["ATEN", "Grid", "extremes", "on_grid", "operator_name"]
