@@ -141,6 +141,19 @@ def test_a_climb_stops_where_the_budget_is_met(cases: Mapping[str, Case], tmp_pa
 
 
 @pytest.mark.group("export")
+def test_without_labels_the_budget_is_a_share_of_changed_answers(cases: Mapping[str, Case], tmp_path: Path) -> None:
+    case = cases["fashion_mnist, spread"]
+    (made,) = export(
+        case.net.model, torch.zeros(1, 1, 28, 28), formats=["onnx"], quant=["int8"], calibration=case.seen,
+        preprocess=case.net.preprocessing, classes=case.net.classes, out=tmp_path, check_on=case.held, name="net",
+        options=Options(budget=4, rungs=("equalization",)),
+    )  # fmt: skip
+    first, second = made.artifact.ladder["attempts"]
+    assert first["loss"] > 4 > second["loss"] > 0
+    assert made.artifact.verdicts[0]["reference"] == "model"  # that the equalized network answers as before
+
+
+@pytest.mark.group("export")
 def test_a_file_over_the_budget_is_not_kept(cases: Mapping[str, Case], tmp_path: Path) -> None:
     options = Options(budget=0.2, rungs=("precision",))
     with pytest.raises(GateError, match=r"net.int8.onnx is not kept: answers that differ"):

@@ -95,13 +95,7 @@ def export(
     for step in chain:
         for scheme in sorted(step.kept):
             files.refuse_existing(out / file_name(name, scheme, step.exporter.produces), overwrite)
-    if tuple(example_input.shape[1:]) != preprocess.shape:
-        wanted = ", ".join(map(str, ("1", *preprocess.shape)))
-        raise InputError(
-            f"example_input is {tuple(example_input.shape)}, the pictures are ({wanted}); give one of those"
-        )
-    _refuse_no_numbers(model)
-    _refuse_other_outputs(model, example_input, len(classes))
+    _refuse_unfit(model, example_input, preprocess, len(classes))
     shape = tuple(example_input.shape[1:])
     seen = stacked(calibration, "calibration", shape)
     if any(SCHEMES[scheme][1].startswith("int") for scheme in quant) and not np.ptp(seen):
@@ -115,7 +109,7 @@ def export(
             place = Path(tempfile.mkdtemp(dir=folder))
             return Workshop(
                 asked, families(preprocess.shape, asked.preprocessing, asked.held), tuple(classes), labels,
-                Places(place, name), out, derived_from, limits, tuple(sorted(remedies)), floats if remedies else {},
+                Places(place, name), out, derived_from, limits, floats if remedies else {},
             )  # fmt: skip
 
         floats: dict[str, Path] = {}
@@ -157,6 +151,16 @@ def _compared(made: Made, backend: str, options: Options, progress: Progress) ->
     elsewhere = replace(work, places=replace(work.places, folder=work.places.folder / backend))
     (other,) = elsewhere.make_all(again, progress)
     return replace(made, exported=work.agreeing(made.exported, other, backend))
+
+
+def _refuse_unfit(model: nn.Module, example_input: Tensor, preprocess: Preprocessing, classes: int) -> None:
+    if tuple(example_input.shape[1:]) != preprocess.shape:
+        wanted = ", ".join(map(str, ("1", *preprocess.shape)))
+        raise InputError(
+            f"example_input is {tuple(example_input.shape)}, the pictures are ({wanted}); give one of those"
+        )
+    _refuse_no_numbers(model)
+    _refuse_other_outputs(model, example_input, classes)
 
 
 def _refuse_no_numbers(model: nn.Module) -> None:

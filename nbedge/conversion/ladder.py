@@ -113,7 +113,8 @@ class Made:
         """See `Attempt`."""
         checks = [check for edge in self.exported.edges for check in edge.checks]
         for name in ("accuracy loss", "answers that differ"):
-            for check in (check for check in checks if check.name == name):
+            # of the float network it is reported too, with no limit
+            for check in (check for check in checks if check.name == name and check.limit is not None):
                 return check.value
         return math.inf  # its answers are no numbers, or nothing could run it
 
@@ -169,7 +170,7 @@ class Ladder:
             best.exported.artifact, ladder=climb.to_dict(), remedies=tuple(sorted(best.state.remedies)),
             exempt=best.state.exempt,
         )  # fmt: skip
-        return replace(best, exported=Exported(artifact, (*best.work.edges, *best.exported.edges)))
+        return replace(best, exported=Exported(artifact, best.exported.edges))
 
     def log(self, exported: Exported) -> Path:
         """Return where it is written down what was tried for a file."""

@@ -54,9 +54,8 @@ def worst_layers(work: Workshop, exported: Exported, number: int) -> tuple[str, 
     Each comes with the operators that it reads from: what is lost on the way between the two is lost by the grid there.
     Those at the ends of the graph stay as they are, for input and output have the scheme's type.
     """
-    before, after = work.pair(exported)
-    found = localize(before, after, work.asked.held[:INPUTS])
-    worst = sorted(found.layers, key=lambda layer: -layer.lost_db)[:number]
+    before, _ = work.pair(exported)
+    worst = sorted(_values(work, exported), key=lambda layer: -layer.lost_db)[:number]
     assert before.path is not None
     graph = read(before.path)
     makers = {name: operator for operator in graph.operators for name in operator.outputs}
@@ -78,6 +77,9 @@ def _with_activation(operator: Operator, makers: Mapping[str, Operator]) -> list
 
 def _layers(work: Workshop, exported: Exported) -> list[Layer]:
     """Return the layers with weights."""
-    before, after = work.pair(exported)
-    found = localize(before, after, work.asked.held[:INPUTS])
-    return [layer for layer in found.layers if layer.kind in KINDS]
+    return [layer for layer in _values(work, exported) if layer.kind in KINDS]
+
+
+def _values(work: Workshop, exported: Exported) -> tuple[Layer, ...]:
+    """Return every value of a file that the float file has too."""
+    return localize(*work.pair(exported), work.asked.held[:INPUTS]).layers

@@ -73,8 +73,7 @@ class Workshop:
         out: where the log is, and where files go in the end.
         derived_from: what the first file's sidecar names as its origin.
         limits: of the comparison.
-        remedies: what was done to the network before.
-        floats: format -> float file of the network without these remedies, which integer files are compared with.
+        floats: format -> float file of the network before any remedy, which integer files are compared with.
         edges: verdicts on the network itself.
         origins: file -> float file that it was made from.
     """
@@ -87,7 +86,6 @@ class Workshop:
     out: Path
     derived_from: str
     limits: Limits
-    remedies: tuple[str, ...] = ()
     floats: Mapping[str, Path] = field(default_factory=dict)
     edges: tuple[Equivalence, ...] = ()
     origins: dict[Path, Path] = field(default_factory=dict)
@@ -170,7 +168,7 @@ class Workshop:
             before, after, self.inputs, labels=self.labels, limits=self.limits, kernels=tuple(filter(None, kernels))
         )
         judged = (replace(first, checks=(*declared(before, after), *first.checks)), *others)
-        edges = judged if bytes_of_it is None else (bytes_of_it, *judged)
+        edges = (*self.edges, *(() if bytes_of_it is None else (bytes_of_it,)), *judged)
         return Exported(replace(made, verdicts=tuple(map(_verdict, edges))), edges)
 
     def refuse(self, exported: Exported, log: Path) -> None:
