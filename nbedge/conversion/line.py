@@ -17,7 +17,8 @@ from nbedge.preprocessing import Preprocessing
 class Line:
     """Runs the exporters of a chain, but for those whose files are there already.
 
-    A context manager: at its end no process is left. The first two processes start at once, to import what they need.
+    A context manager: at its end no process is left. The first process starts at once, each other one when that before
+    it begins its job: so it has imported what it needs when its turn comes.
     """
 
     def __init__(
@@ -31,7 +32,6 @@ class Line:
         self._running = ExitStack()
 
     def __enter__(self) -> "Line":
-        self._start()
         self._start()
         return self
 
@@ -53,7 +53,6 @@ class Line:
                 except ExportError as error:
                     raise ExportError(f"{error}{suspects(self._places.program(step.batch))}") from error
                 self._places.finish(step, versions)
-                self._start()
                 self._begin(place + 1)
             yield step
 
@@ -74,3 +73,4 @@ class Line:
                 workdir, step.settings, self._preprocessing, self._classes, step.exempt,
             )  # fmt: skip
             self._workers[place].begin(job)
+            self._start()

@@ -44,7 +44,7 @@ class Worker:
         python, variables = _interpreter(exporter, workdir)
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [python, "-m", "nbedge.conversion.worker", *exporter.imports], stdin=subprocess.PIPE, stdout=output,
+                [python, "-m", "nbedge.exporter_process", *exporter.imports], stdin=subprocess.PIPE, stdout=output,
                 stderr=subprocess.STDOUT, cwd=workdir, env={**os.environ, **environment(workdir), **variables},
             )  # fmt: skip
 
