@@ -23,7 +23,7 @@ from nbedge.reference import ModelReference
 SCHEMA_VERSION = 1
 KEY = "nbedge"
 #: what a checkpoint can be; "giant" and "linearized" hold expanded blocks
-STAGES = ("control", "transferred", "giant", "linearized", "merged", "contracted", "weights", "pruned")
+STAGES = ("control", "transferred", "giant", "linearized", "merged", "contracted", "weights", "wide", "pruned")
 EXPANDED = ("giant", "linearized")
 
 

@@ -7,16 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from nbedge import files
+from nbedge.checkpoint import load_checkpoint
 from nbedge.errors import InputError
 from nbedge.pipeline import manifest, stages
 from nbedge.pipeline import run as run_recipe
 from nbedge.pipeline.derived import rehearsal
-from nbedge.recipe import DataSection, ModelSection, Recipe, read
+from nbedge.pruning import nonzero
+from nbedge.recipe import DataSection, ModelSection, PruneSection, Recipe, read
+from nbedge.report import summarize
+from nbedge.tracing import cost
 
 DATA = Path(__file__).parents[1] / "sample_models" / "fashion_mnist" / "data.npz"
 RECIPE = f"""
@@ -35,6 +41,8 @@ giant_epochs = 2
 plt_epochs = 2
 batch_size = 128
 learning_rate = 0.2
+[prune]
+wide = {{ width_mult = 0.5 }}
 [bench]
 processes = 1
 seconds = 0.05
@@ -42,7 +50,9 @@ seconds = 0.05
 sqnr_db = 5.0
 accuracy_loss = 10.0
 """
-STAGES = stages(Recipe("small", ModelSection("sample:x", (1, 28, 28)), DataSection("npz:x")))
+STAGES = stages(
+    Recipe("small", ModelSection("sample:x", (1, 28, 28)), DataSection("npz:x"), prune=PruneSection({"width_mult": 1}))
+)
 ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
 
 
@@ -92,6 +102,38 @@ def test_contraction_keeps_every_answer(finished: Path) -> None:
     assert rows["contracted"]["macs"] == rows["control"]["macs"] < rows["giant"]["macs"]
     assert rows["small.fp32.onnx"]["flips"] == rows["small.fp32.tflite"]["flips"] == 0
     assert rows["contracted"]["top1"] > 0.3  # chance is 0.1
+
+
+@pytest.mark.group("path")
+def test_the_pruned_network_costs_no_more_than_the_tiny_one(finished: Path) -> None:
+    rows = {row["name"]: row for row in json.loads((finished / "evaluation.json").read_text())["rows"]}
+    assert 0.8 * rows["control"]["macs"] < rows["pruned"]["macs"] <= rows["control"]["macs"]
+    wide, _ = load_checkpoint(finished / "wide.safetensors")
+    pruned, about = load_checkpoint(finished / "pruned.safetensors")
+    assert about.widths
+    x = torch.zeros(1, 1, 28, 28)
+    spent = {name: len(json.loads((finished / f"curves/{name}.json").read_text())["epochs"])
+             for name in ("wide", "pruned", "giant", "linearized")}  # fmt: skip
+    baseline = spent["wide"] * cost(wide, x).macs + spent["pruned"] * cost(pruned, x).macs
+    boosted = (spent["giant"] + spent["linearized"]) * rows["giant"]["macs"]
+    assert baseline <= boosted < baseline + rows["pruned"]["macs"]
+    assert "pruned to the same size" in summarize(finished).closing()
+
+
+@pytest.mark.group("path")
+def test_magnitude_pruning_leaves_as_many_weights_as_the_tiny_network_has(recipe: Path, tmp_path: Path) -> None:
+    asked = replace(read(recipe), prune=PruneSection({"width_mult": 0.5}, method="magnitude"))
+    run_recipe(asked, tmp_path / "run", until="pruned")
+    tiny, _ = load_checkpoint(tmp_path / "run" / "control.safetensors")
+    pruned, _ = load_checkpoint(tmp_path / "run" / "pruned.safetensors")
+    assert nonzero(pruned) <= sum(parameter.numel() for parameter in tiny.parameters())
+
+
+def test_a_baseline_that_is_not_wider_is_refused_before_anything_is_trained(recipe: Path, tmp_path: Path) -> None:
+    asked = replace(read(recipe), prune=PruneSection({"width_mult": 0.25}))
+    with pytest.raises(InputError, match="prune a wider model"):
+        run_recipe(asked, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.group("path")
@@ -145,7 +187,7 @@ def entered(stage: str, folder: Path) -> bool:
     done = manifest.read(folder).stages if (folder / manifest.FILE).exists() else {}
     if not all(name in done for name in before):
         return False
-    trained = stage in ("control", "giant", "linearize")
+    trained = stage in ("control", "wide", "pruned", "giant", "linearize")
     return not trained or any(folder.glob(f"state/{stage}-*.ckpt")) or stage in done
 
 
@@ -153,6 +195,10 @@ def entered(stage: str, folder: Path) -> bool:
 def test_resume_skips_what_is_done_and_redoes_what_changed(recipe: Path, finished: Path) -> None:
     events: list[tuple[str, str]] = []
     changed = read(recipe)
+    run_recipe(changed, finished, resume=True, listener=lambda stage, event, _s: events.append((stage, event)))
+    assert set(events) == {(stage.name, "skipped") for stage in STAGES}
+    (finished / "exports" / "logs" / "small.int8.onnx.ladder.json").write_text("what people read, no stage depends on")
+    events.clear()
     run_recipe(changed, finished, resume=True, listener=lambda stage, event, _s: events.append((stage, event)))
     assert set(events) == {(stage.name, "skipped") for stage in STAGES}
     (finished / "contracted.safetensors").write_bytes(b"spoiled")
@@ -234,7 +280,9 @@ def test_another_recipe_leaves_nothing_of_the_old_one(recipe: Path, finished: Pa
     other.write_text(RECIPE.replace("plt_epochs = 2", "plt_epochs = 1"))
     run_recipe(read(other), folder, resume=True, until="plan")
     assert set(manifest.read(folder).stages) == {"plan"}
-    left = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"}
+    left = {
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.parent.name != "logs"
+    }
     assert left == {"plan.json", "data.json", "recipe.toml", "manifest.json"}
 
 

@@ -15,7 +15,7 @@ RECIPE = Template("""\
 # Written by nbedge init. Run it: nbedge run $file
 name = "$name"
 seed = 0
-threads = 1               # of training; the same number gives the same bytes
+threads = 1               # of training; the same number gives the same bytes, on one kind of processor
 
 [model]
 reference = $model

@@ -146,6 +146,7 @@ class Ladder:
 
     def climb(self, base: Exported) -> Made:
         """Return the first file that is within the budget, or else the best one; its artifact says how it was found."""
+        self.log(base).unlink(missing_ok=True)  # what an earlier export tried says nothing of this one
         first = best = Made(State(), base, self.work)
         grid = _grid(base)
         attempts = [self._noted(PER_CHANNEL, first, kept=True)]

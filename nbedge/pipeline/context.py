@@ -1,6 +1,6 @@
 """What every stage of a run works with: the recipe, the pictures, and the folder it writes to."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,15 @@ from nbedge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from nbedge.conversion import require, steps
 from nbedge.data import Splits
 from nbedge.errors import InputError
+from nbedge.narrowing import widths
 from nbedge.plan import Plan
 from nbedge.preprocessing import Preprocessing
 from nbedge.recipe import Recipe
 from nbedge.reference import ModelReference
 from nbedge.transfer import head_of
+
+#: stages whose checkpoint holds a plan
+PLANNED = ("giant", "linearized", "merged", "contracted")
 
 
 def merged_name(recipe: Recipe) -> str:
@@ -80,6 +84,12 @@ class Context:
         return ModelReference(self.recipe.model.reference, self.recipe.model.arguments)
 
     @property
+    def wider(self) -> ModelReference:
+        """Where the wider model of the pruning baseline comes from."""
+        section = self.recipe.model
+        return ModelReference(section.reference, {**section.arguments, **self.recipe.prune.wide})
+
+    @property
     def example(self) -> torch.Tensor:
         """An input (1, c, h, w)."""
         return torch.zeros(1, *self.recipe.model.input)
@@ -105,8 +115,11 @@ class Context:
         Raises:
             InputError: it does not take the recipe's input, or has not one output per class.
         """
+        return self._network(self.reference, "model.arguments")
+
+    def _network(self, reference: ModelReference, arguments: str) -> nn.Module:
         torch.manual_seed(self.recipe.seed)
-        model = self.reference.build()
+        model = reference.build()
         with torch.inference_mode():
             try:
                 shape = tuple(model.eval()(self.example).shape)
@@ -115,14 +128,24 @@ class Context:
         if shape != (1, len(self.splits.classes)):
             raise InputError(
                 f"the model gives {shape[1:]} outputs, the data has {len(self.splits.classes)} classes; "
-                "set num_classes in model.arguments"
+                f"set num_classes in {arguments}"
             )
         return model
 
+    def wide(self) -> nn.Module:
+        """Return the wider model, with the weights that the seed gives.
+
+        Raises:
+            InputError: it does not take the recipe's input, or has not one output per class.
+        """
+        return self._network(self.wider, "prune.wide")
+
     def save(self, stage: str, model: nn.Module) -> str:
         """Write the checkpoint STAGE.safetensors and return its name."""
-        plan = None if stage in ("control", "transferred") else self.plan
+        plan = self.plan if stage in PLANNED else None
         about = Checkpoint(stage, self.reference, self.preprocessing, self.splits.classes, plan, self.recipe.seed)
+        if stage in ("wide", "pruned"):
+            about = replace(about, model=self.wider, widths=widths(self.wider.build(), model))
         save_checkpoint(self.folder / f"{stage}.safetensors", model, about)
         return f"{stage}.safetensors"
 

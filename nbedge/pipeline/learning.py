@@ -35,20 +35,20 @@ def control(context: Context, state: Path) -> Outcome:
     """Train the tiny model as it is, for as many epochs as the giant and its tuning take together."""
     section = context.recipe.train
     before = 0 if context.recipe.transfer.giant else section.giant_epochs
-    return _trained(context, "control", context.tiny(), before + section.plt_epochs, state)
+    return trained(context, "control", context.tiny(), before + section.plt_epochs, state)
 
 
 def transferred(context: Context, state: Path) -> Outcome:
     """Tune the tiny model that was trained plainly on the other data."""
     model = context.tiny()
     adopt_(model, tensors(context.folder / "source/control.safetensors"), context.head, "transfer.control")
-    return _trained(context, "transferred", model, context.recipe.train.plt_epochs, state, _tuning(context))
+    return trained(context, "transferred", model, context.recipe.train.plt_epochs, state, tuning(context))
 
 
 def giant(context: Context, state: Path) -> Outcome:
     """Expand the tiny model and train the giant."""
     expanded = expand(context.tiny(), context.plan, seed=context.recipe.seed)
-    return _trained(context, "giant", expanded, context.recipe.train.giant_epochs, state)
+    return trained(context, "giant", expanded, context.recipe.train.giant_epochs, state)
 
 
 def adopted_giant(context: Context, _state: Path) -> Outcome:
@@ -67,8 +67,8 @@ def linearize(context: Context, state: Path) -> Outcome:
     if context.recipe.plt.penalty:
         learn_slopes_(model)
     straight = Straightening(plt, context.recipe.plt.penalty, squeeze_ if section.tail == "squeezed" else _as_it_is)
-    return _trained(
-        context, "linearized", model, section.plt_epochs - tuned_later, state, _tuning(context), straight, objective,
+    return trained(
+        context, "linearized", model, section.plt_epochs - tuned_later, state, tuning(context), straight, objective,
         after=tuned_later, finish=_straighten(context),
     )  # fmt: skip
 
@@ -77,8 +77,8 @@ def tune(context: Context, state: Path) -> Outcome:
     """Tune the contracted model, in the schedule that the giant's tuning began."""
     section = context.recipe.train
     rest = section.plt_epochs - section.ramp_epochs
-    return _trained(
-        context, "contracted", context.load("merged"), rest, state, _tuning(context),
+    return trained(
+        context, "contracted", context.load("merged"), rest, state, tuning(context),
         objective=_objective(context), before=section.ramp_epochs, curve="tuned",
     )  # fmt: skip
 
@@ -87,7 +87,8 @@ def _as_it_is(_model: nn.Module) -> None:
     """Train on the giant."""
 
 
-def _tuning(context: Context) -> TrainSection:
+def tuning(context: Context) -> TrainSection:
+    """Return the settings of what is tuned and not trained from scratch."""
     section = context.recipe.train
     return replace(section, learning_rate=section.plt_learning_rate or section.learning_rate)
 
@@ -153,11 +154,12 @@ def _passes(context: Context) -> list[torch.Tensor]:
     return [torch.from_numpy(context.preprocessing(chosen[i : i + PASS])) for i in range(0, len(chosen) - 1, PASS)]
 
 
-def _trained(
+def trained(
     context: Context, stage: str, model: nn.Module, epochs: int, state: Path, settings: TrainSection | None = None,
     plt: Straightening | None = None, objective: Objective | None = None, *, before: int = 0, after: int = 0,
     finish: Callable[[nn.Module], None] = _as_it_is, curve: str = "",
 ) -> Outcome:  # fmt: skip
+    """Train `model`, `finish` it, and write its checkpoint and its curve."""
     recipe = context.recipe
     points = train(
         model, context.splits, context.preprocessing, settings or recipe.train, epochs=epochs,

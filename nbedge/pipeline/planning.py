@@ -7,6 +7,7 @@ from nbedge.checkpoint import read_metadata, tensors
 from nbedge.errors import CheckpointError
 from nbedge.expansion import expand
 from nbedge.pipeline.context import Context
+from nbedge.pipeline.pruned import cut
 from nbedge.plan import Plan
 from nbedge.proposal import propose
 from nbedge.transfer import adopt_, plan_for
@@ -60,6 +61,8 @@ def check(context: Context) -> None:
     """
     context.check()
     chosen_plan(context)
+    if context.recipe.prune.wide:
+        cut(context, context.wide())
     teacher = context.recipe.distill.teacher
     if teacher not in ("", "giant", "virtual"):
         read_metadata(files.existing(Path(teacher), "the teacher (distill.teacher)"))

@@ -16,7 +16,7 @@ from nbedge.contraction import contract
 from nbedge.conversion import CHECKED, LEARNT, export
 from nbedge.errors import GateError
 from nbedge.evaluation import Accuracy, Logits, judge, logits_of_module
-from nbedge.pipeline import learning
+from nbedge.pipeline import learning, pruned
 from nbedge.pipeline.context import Context, merged_name
 from nbedge.pipeline.planning import chosen_plan
 from nbedge.pipeline.stage import Outcome, Stage
@@ -204,7 +204,8 @@ def compared(recipe: Recipe) -> tuple[str, ...]:
     # a giant with a new head is not trained before it is linearized
     others = ("transferred",) if transfer.giant else ("giant",)
     merged = ("merged",) if recipe.train.tail == "contract-and-tune" else ()
-    return ("control", *others, *merged, "contracted")
+    pruning = ("pruned",) if recipe.prune.wide else ()
+    return ("control", *pruning, *others, *merged, "contracted")
 
 
 def stages(recipe: Recipe) -> tuple[Stage, ...]:
@@ -219,12 +220,26 @@ def _until_linear(recipe: Recipe) -> tuple[Stage, ...]:
     control = Stage("control", (), ("train", "transfer"), learning.control, trains=True)
     if not recipe.transfer.giant:
         chosen = Stage("plan", (), ("plan",), plan)
-        return (chosen, control, Stage("giant", ("plan.json",), ("train",), learning.giant, trains=True), last)
+        return (
+            chosen,
+            control,
+            *_baseline(recipe),
+            Stage("giant", ("plan.json",), ("train",), learning.giant, trains=True),
+            last,
+        )
     chosen = Stage("plan", (recipe.transfer.giant, recipe.transfer.control), ("transfer",), adopted_plan)
     source = ("source/control.safetensors",)
     likewise = Stage("transferred", source, ("train",), learning.transferred, trains=True)
     adopted = Stage("giant", ("plan.json", "source/giant.safetensors"), (), learning.adopted_giant)
     return (chosen, control, likewise, adopted, last)
+
+
+def _baseline(recipe: Recipe) -> tuple[Stage, ...]:
+    if not recipe.prune.wide:
+        return ()
+    wide = Stage("wide", ("plan.json",), ("train", "prune"), pruned.wide, trains=True)
+    needs = ("plan.json", "wide.safetensors")
+    return (wide, Stage("pruned", needs, ("train", "prune"), pruned.pruned, trains=True))
 
 
 def _from_contraction(recipe: Recipe) -> tuple[Stage, ...]:

@@ -23,6 +23,8 @@ from nbedge.recipe import Recipe, to_toml
 from nbedge.training import processes
 from nbedge.training.sampling import here
 
+#: folder of what only people read: no stage depends on it
+LOGS = "logs"
 #: told the stage's name, and "started", "done", "skipped" or "changed", with the seconds it took
 Listener = Callable[[str, str, float], None]
 
@@ -183,7 +185,7 @@ def _inputs(stage: Stage, context: Context) -> dict[str, str]:
     for need in stage.needs:
         place = context.folder / need
         for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
-            if path.is_file() and path.suffix != ".log":
+            if path.is_file() and path.parent.name != LOGS:
                 inside = path.is_relative_to(context.folder)
                 found[str(path.relative_to(context.folder) if inside else path)] = files.sha256(path)
     return found

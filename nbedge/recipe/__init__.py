@@ -10,6 +10,7 @@ from nbedge.recipe.records import (
     ModelSection,
     PlanSection,
     PltSection,
+    PruneSection,
     Recipe,
     TrainSection,
     TransferSection,
@@ -18,5 +19,5 @@ from nbedge.recipe.writing import literal, to_toml
 
 __all__ = [
     "MEASURED", "BenchSection", "DataSection", "DistillSection", "ExportSection", "ModelSection", "PlanSection",
-    "PltSection", "Recipe", "TrainSection", "TransferSection", "literal", "read", "to_toml",
+    "PltSection", "PruneSection", "Recipe", "TrainSection", "TransferSection", "literal", "read", "to_toml",
 ]  # fmt: skip

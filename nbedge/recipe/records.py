@@ -14,6 +14,7 @@ from nbedge.errors import InputError, PlanError
 from nbedge.linearization import ORDERS, SHAPES
 from nbedge.plan import BLOCKS, Site
 from nbedge.preprocessing import Preprocessing
+from nbedge.pruning import SPREADS
 from nbedge.recipe.writing import literal
 from nbedge.selection import Every, Policy, parse
 from nbedge.training import TrainSettings
@@ -21,6 +22,8 @@ from nbedge.verification import Limits
 
 #: what is trained after slope 1
 TAILS = ("giant", "squeezed", "contract-and-tune")
+#: ways to prune
+PRUNING = ("structured", "magnitude")
 #: the order of PLT that has to be measured
 MEASURED = "least-sensitive-first"
 
@@ -181,6 +184,35 @@ class TransferSection:
 
 
 @dataclass(frozen=True, slots=True)
+class PruneSection:
+    """Pruning as a second baseline: a wider network, trained, pruned to what the tiny one costs, and tuned.
+
+    Its training costs what that of giant and tuning does, as far as whole epochs allow: epochs times
+    multiply-accumulates.
+
+    Attributes:
+        wide: arguments of the factory that make the model wider, over those of the tiny one; empty: no such baseline.
+        method: structured (channels, to the tiny model's multiply-accumulates) or magnitude (weights, to its number of
+            parameters).
+        spread: of structured pruning: uniform or global.
+        share: of that cost which goes into the wider network; the rest tunes what is left of it.
+    """
+
+    wide: Mapping[str, Any] = field(default_factory=dict)
+    method: str = "structured"
+    spread: str = "uniform"
+    share: float = 0.6
+
+    def __post_init__(self) -> None:
+        """Refuse what no network can be pruned by."""
+        for name, word, known in (("method", self.method, PRUNING), ("spread", self.spread, SPREADS)):
+            if word not in known:
+                raise InputError(f"{name} is {word!r}; choose from {', '.join(known)}")
+        if not 0 < self.share < 1:
+            raise InputError(f"share is {self.share}; give a share between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True)
 class ExportSection(Options):
     """Which files are made: every scheme of `quant` in every format; without formats the run ends with the model.
 
@@ -202,7 +234,11 @@ class BenchSection:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A whole run. `name` names the files, `threads` are those of training (the same number gives the same bytes)."""
+    """A whole run.
+
+    `name` names the files, `threads` are those of training: the same number gives the same bytes, on one kind of
+    processor.
+    """
 
     name: str
     model: ModelSection
@@ -214,6 +250,7 @@ class Recipe:
     plt: PltSection = PltSection()
     distill: DistillSection = DistillSection()
     transfer: TransferSection = TransferSection()
+    prune: PruneSection = field(default_factory=PruneSection)
     export: ExportSection = ExportSection()
     bench: BenchSection = BenchSection()
     limits: Limits = field(default_factory=Limits)
@@ -266,6 +303,9 @@ class Recipe:
     def _refuse_unknown(self) -> None:
         """Ask those who will use these values, before hours of training and not after."""
         literal(self.model.arguments)
+        literal(self.prune.wide)
+        if self.prune.wide and self.transfer.giant:
+            raise InputError("prune.wide is a baseline of a training from scratch; leave it out of a transfer")
         with _of("distill"):
             TeacherFree(self.distill.weight, self.distill.temperature)
             if self.distill.features and self.distill.teacher != "giant":

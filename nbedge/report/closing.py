@@ -22,6 +22,8 @@ def text(top1: dict[str, float], pictures: int) -> str:
         sentences.append(_from_scratch(_points(top1["contracted"], top1["control"]), top1["control"]))
     if "giant" in top1:
         sentences.append(_giant(_points(top1["giant"], top1["control"]), top1["giant"]))
+    if "pruned" in top1:
+        sentences.append(_pruned(_points(top1["contracted"], top1["pruned"]), top1["pruned"]))
     if pictures:
         sentences.append(_sampling(top1["control"], pictures))
     return " ".join(sentences)
@@ -55,6 +57,13 @@ def _giant(lead: float, top1: float) -> str:
     if lead > 0:
         return f"The giant itself reached {top1:.1%}, {lead:.1f} points above the control."
     return f"The giant itself reached {top1:.1%}, {lead:+.1f} points from the control: it has not overtaken it yet."
+
+
+def _pruned(lead: float, top1: float) -> str:
+    return (
+        f"A wider network, pruned to the same size for as much training, reached {top1:.1%}: the contracted model is "
+        f"{lead:+.1f} points from it."
+    )
 
 
 def _sampling(top1: float, pictures: int) -> str:

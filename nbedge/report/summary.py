@@ -9,7 +9,7 @@ from nbedge.report import closing
 from nbedge.report.records import Json, Records, read
 
 #: rows that nothing has to be equal to: they are trained, not derived
-TRAINED = ("control", "transferred", "giant")
+TRAINED = ("control", "pruned", "transferred", "giant")
 UNJUDGED = "\N{EN DASH}"
 #: the worst first
 _VERDICTS = ("FAIL", "NOT CHECKED", "PASS")
@@ -20,7 +20,7 @@ class Row:
     """A model or an exported file; what is not known is None.
 
     Attributes:
-        name: "control", "giant", "contracted", "transferred", "merged", or the name of an exported file.
+        name: "control", "pruned", "giant", "contracted", "transferred", "merged", or the name of an exported file.
         parameters: number of weights.
         macs: multiply-accumulates for one picture.
         top1: accuracy, a fraction.
