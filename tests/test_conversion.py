@@ -1,5 +1,6 @@
+"""Files of real networks, and what no file can be made of."""
+
 import copy
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,10 @@ import torch
 from torch import nn
 
 from nbedge import artifact, samples
-from nbedge.conversion import Options, chain, export, process
+from nbedge.conversion import Options, export
 from nbedge.conversion.exporting import stacked
 from nbedge.conversion.places import file_name
-from nbedge.errors import ExportError, GateError, InputError, MissingDependencyError
-from nbedge.exporter import Job, exporters
+from nbedge.errors import ExportError, GateError, InputError
 from nbedge.graph import read
 from nbedge.preprocessing import Preprocessing
 from nbedge.runtime import answer, open_file
@@ -25,79 +25,6 @@ from nbedge_exporters import hard_sigmoid
 PREPROCESSING = Preprocessing((1, 28, 28), (0.3,), (0.35,))
 X = torch.randn(24, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 CLASSES = tuple("0123456789")
-
-#: exporters that go wrong, each in its own way
-PLUGIN = """
-import os, sys
-from dataclasses import dataclass, field
-from nbedge.errors import ExportError, needs
-
-@dataclass(frozen=True)
-class Exporter:
-    produces: str
-    how: object = None
-    consumes: str = "torch"
-    schemes: frozenset = frozenset({"fp32"})
-    backend: str = "faulty"
-    options: dict = field(default_factory=dict)
-    needs: dict = field(default_factory=dict)
-    extra: str = "onnx"
-    packages: tuple = ()
-    imports: tuple = ()
-
-    def convert(self, job):
-        print("converting to", self.produces, flush=True)
-        self.how(job)
-
-    def open(self, path):
-        raise AssertionError("nothing of it runs")
-
-def fail(job):
-    raise ValueError("operator Foo is unknown\\nand more")
-
-def refuse(job):
-    raise ExportError("the net has two outputs; give it one")
-
-def miss(job):
-    with needs("onnx"):
-        import no_such_package
-
-failing = Exporter("failing", fail)
-refusing = Exporter("refusing", refuse)
-missing = Exporter("missing", miss)
-leaving = Exporter("leaving", lambda job: sys.exit("bye"))
-dying = Exporter("dying", lambda job: os._exit(7))
-aborting = Exporter("aborting", lambda job: os.abort())
-idle = Exporter("idle", lambda job: None)
-writing = Exporter("writing", lambda job: job.targets["fp32"].write_bytes(job.source.read_bytes()[::-1]))
-ping = Exporter("ping", consumes="pong")
-pong = Exporter("pong", consumes="ping")
-"""
-NAMES = ("failing", "refusing", "missing", "leaving", "dying", "aborting", "idle", "writing", "ping", "pong")
-
-
-@pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Install a distribution with exporters, for this process and those that it starts."""
-    site = tmp_path / "site"
-    record = site / "faulty-1.0.dist-info"
-    record.mkdir(parents=True)
-    (site / "faulty_exporters.py").write_text(PLUGIN, encoding="utf-8")
-    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n", encoding="utf-8")
-    lines = "\n".join(f"{name} = faulty_exporters:{name}" for name in NAMES)
-    (record / "entry_points.txt").write_text(f"[nbedge.exporters]\n{lines}\n", encoding="utf-8")
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(site), os.environ.get("PYTHONPATH", ""))))
-    return site
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    workdir = tmp_path / "work"
-    workdir.mkdir()
-    (workdir / "source.pt2").write_bytes(b"no program")
-    np.save(tmp_path / "calibration.npy", np.zeros((1, 1, 28, 28), np.float32))
-    return Job(workdir / "source.pt2", {"fp32": tmp_path / "out.bin"}, tmp_path / "calibration.npy", workdir)
 
 
 @pytest.fixture(scope="module")
@@ -115,163 +42,6 @@ def net() -> nn.Module:
 def exported(net: nn.Module, out: Path, **options: Any) -> list[Any]:
     given = {"calibration": X, "preprocess": PREPROCESSING, "classes": CLASSES, "formats": ["onnx"], "quant": ["fp32"]}
     return list(export(net, X[:1], out=out, **{**given, **options}))
-
-
-# chains
-
-
-def order(formats: list[str], schemes: list[str]) -> list[tuple[str, list[str]]]:
-    return [(step.name, sorted(step.schemes)) for step in chain.steps(formats, schemes)]
-
-
-def test_a_source_is_made_before_what_is_made_of_it() -> None:
-    assert order(["onnx"], ["fp32"]) == [("onnx", ["fp32"])]
-    assert order(["onnx"], ["fp32", "int8"]) == [("onnx", ["fp32"]), ("onnx-int8", ["int8"])]
-    assert order(["tflite"], ["fp32", "int8"]) == [("onnx", ["fp32"]), ("tflite", ["fp32", "int8"])]
-
-
-def test_the_fp32_source_is_made_even_if_nobody_asked_for_it() -> None:
-    assert order(["tflite"], ["int8"]) == [("onnx", ["fp32"]), ("tflite", ["fp32", "int8"])]
-    assert order(["onnx"], ["int8"]) == [("onnx", ["fp32"]), ("onnx-int8", ["int8"])]
-
-
-def test_each_step_runs_once_whatever_the_order_of_the_formats() -> None:
-    found = order(["tflite", "onnx"], ["int8", "fp32"])
-    assert sorted(found) == [("onnx", ["fp32"]), ("onnx-int8", ["int8"]), ("tflite", ["fp32", "int8"])]
-    assert found[0] == ("onnx", ["fp32"])
-
-
-@pytest.mark.parametrize(
-    ("formats", "schemes", "words"),
-    [
-        (["onnx"], ["int4"], "unknown scheme 'int4'; choose from fp32"),
-        (["coreml"], ["fp32"], "no exporter writes 'fp32' in the format 'coreml'; installed are"),
-        (["onnx"], ["int8", "int4"], "unknown scheme 'int4'"),
-        ([], ["fp32"], "nothing to export"),
-        (["onnx"], [], "nothing to export"),
-    ],
-)
-def test_what_nothing_makes_is_refused(formats: list[str], schemes: list[str], words: str) -> None:
-    with pytest.raises(ExportError, match=words):
-        chain.steps(formats, schemes)
-
-
-def described(formats: list[str], schemes: list[str], **options: Any) -> list[tuple[str, dict[str, str], list[str]]]:
-    found = chain.steps(formats, schemes, Options(**options))
-    return [(step.name, dict(step.settings), sorted(step.kept)) for step in found]
-
-
-def test_the_source_of_tflite_keeps_its_own_batch_and_opset() -> None:
-    found = described(["onnx", "tflite"], ["fp32"], batch="dynamic", opset="23")
-    assert found == [
-        ("onnx", {"opset": "23", "batch": "dynamic"}, ["fp32"]), ("onnx", {}, []), ("tflite", {}, ["fp32"]),
-    ]  # fmt: skip
-
-
-def test_a_setting_that_is_the_usual_one_makes_no_file_of_its_own() -> None:
-    found = described(["onnx"], ["fp32", "int8"], opset="20", batch="1", method="minmax", operators="qdq")
-    assert found == [("onnx", {}, ["fp32"]), ("onnx-int8", {}, ["int8"])]
-
-
-def test_backends_are_a_choice() -> None:
-    assert described(["tflite"], ["fp32", "int8"], backend=("litert",)) == [
-        ("tflite-litert", {}, ["fp32"]), ("tflite-quantizer", {}, ["int8"]),
-    ]  # fmt: skip
-    assert [name for name, _, _ in described(["tflite"], ["int8"])] == ["onnx", "tflite"]
-    # what the usual backend cannot make, another one makes of its file
-    assert [name for name, _, _ in described(["tflite"], ["dynamic"])] == ["onnx", "tflite", "tflite-quantizer"]
-
-
-def test_each_exporter_is_told_its_own_target() -> None:
-    found = described(["onnx", "tflite"], ["int8"], target=("arm", "tflm"))
-    assert found == [
-        ("onnx", {}, []), ("onnx-int8", {"target": "arm"}, ["int8"]), ("tflite", {"target": "tflm"}, ["int8"]),
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("formats", "schemes", "options", "words"),
-    [
-        (["tflite"], ["int8"], {"method": "entropy"}, r"tflite \(onnx2tf\) has no method 'entropy'; it has minmax"),
-        (["onnx"], ["fp32"], {"opset": "13"}, "onnx .* has no opset '13'; it has 20, 18"),
-        (["onnx"], ["fp32"], {"method": "entropy"}, "method 'entropy' has no effect on these files; leave it out"),
-        (["tflite"], ["int8"], {"operators": "qoperator"}, "operators 'qoperator' has no effect"),
-        (["onnx"], ["fp32"], {"backend": ("tvm",)}, "no installed exporter has the backend 'tvm'; there are .*onnx2tf"),
-        (["onnx"], ["int8"], {"target": ("tflm",)}, "unknown target 'tflm': .* know arm, x86-avx2, x86-vnni"),
-        (["onnx"], ["fp32"], {"target": ("arm",)}, "unknown target 'arm': .* know no targets"),
-        (["onnx"], ["int8"], {"target": ("arm", "x86-vnni")}, "arm and x86-vnni need files of their own"),
-    ],
-)
-def test_options_that_no_exporter_has_are_refused(
-    formats: list[str], schemes: list[str], options: dict[str, Any], words: str
-) -> None:
-    with pytest.raises(ExportError, match=words):
-        chain.steps(formats, schemes, Options(**options))
-
-
-@pytest.mark.parametrize("options", [{"head": "sigmoid"}, {"input_type": "int4"}])
-def test_unknown_ends_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ExportError, match="choose from"):
-        Options(**options)
-
-
-@pytest.mark.usefixtures("plugin")
-def test_exporters_that_consume_each_other_are_refused() -> None:
-    with pytest.raises(ExportError, match="ping, pong consume each other's files"):
-        chain.steps(["ping"], ["fp32"])
-
-
-# processes
-
-
-@pytest.mark.usefixtures("plugin")
-@pytest.mark.group("export")
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("failing", "the exporter failing failed: ValueError: operator Foo is unknown; see LOG"),
-        ("refusing", "the net has two outputs; give it one; see LOG"),
-        ("leaving", "the exporter leaving failed: SystemExit: bye; see LOG"),
-        ("dying", "the exporter dying died with status 7; see LOG"),
-        ("aborting", "the exporter aborting crashed with SIGABRT; see LOG"),
-        ("idle", "the exporter idle ended without an error but did not write OUT; see LOG"),
-    ],
-    ids=["failing", "refusing", "leaving", "dying", "aborting", "idle"],
-)
-def test_an_exporter_that_goes_wrong_is_answered_with_its_log(job: Job, tmp_path: Path, name: str, words: str) -> None:
-    log = tmp_path / "logs" / f"{name}.log"
-    with pytest.raises(ExportError) as caught:
-        process.run(name, exporters()[name], job, log)
-    assert str(caught.value) == words.replace("LOG", str(log)).replace("OUT", str(job.targets["fp32"]))
-    assert f"converting to {name}" in log.read_text(encoding="utf-8")
-
-
-@pytest.mark.usefixtures("plugin")
-@pytest.mark.group("export")
-def test_a_missing_package_of_an_exporter_keeps_its_own_error(job: Job, tmp_path: Path) -> None:
-    with pytest.raises(MissingDependencyError, match=r"pip install 'nbedge\[onnx\]'"):
-        process.run("missing", exporters()["missing"], job, tmp_path / "log")
-
-
-@pytest.mark.usefixtures("plugin")
-@pytest.mark.group("export")
-def test_an_exporter_writes_what_it_was_asked_for(job: Job, tmp_path: Path) -> None:
-    process.run("writing", exporters()["writing"], job, tmp_path / "log")
-    assert job.targets["fp32"].read_bytes() == b"margorp on"
-
-
-@pytest.mark.group("export")
-@pytest.mark.parametrize("name", ["onnx", "onnx-int8"])
-def test_a_damaged_source_fails_with_a_log(job: Job, tmp_path: Path, name: str) -> None:
-    targets = {"fp32" if name == "onnx" else "int8": tmp_path / "out.onnx"}
-    broken = Job(job.source, targets, job.calibration, job.workdir)
-    with pytest.raises(InputError, match=r"see .*/log$"):
-        process.run(name, exporters()[name], broken, tmp_path / "log")
-    assert "Traceback" in (tmp_path / "log").read_text(encoding="utf-8")
-    assert not (tmp_path / "out.onnx").exists()
-
-
-# export
 
 
 @pytest.mark.group("export")
@@ -325,66 +95,6 @@ def test_inputs_come_in_one_piece_or_in_batches(given: Any) -> None:
 
 def test_a_file_s_name_holds_scheme_and_format() -> None:
     assert file_name("net", "int8", "tflite") == "net.int8.tflite"
-
-
-# records
-
-
-@pytest.fixture
-def sealed(tmp_path: Path) -> Path:
-    path = tmp_path / "a.fp32.onnx"
-    path.write_bytes(b"content")
-    spec = artifact.TensorSpec("input", (1, 1, 28, 28), "float32", "NCHW")
-    artifact.Artifact(
-        path, "onnx", "fp32", (spec,), (spec,), PREPROCESSING, CLASSES, "x", {"a": "1"}
-    ).sealed().write_sidecar()
-    return path
-
-
-def spoil_file(path: Path) -> None:
-    path.write_bytes(b"other")
-
-
-def spoil_sidecar(path: Path) -> None:
-    artifact.sidecar(path).write_text("{}", encoding="utf-8")
-
-
-def cut_sidecar(path: Path) -> None:
-    place = artifact.sidecar(path)
-    place.write_bytes(place.read_bytes()[:-20])
-
-
-def drop_sidecar(path: Path) -> None:
-    artifact.sidecar(path).unlink()
-
-
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (spoil_file, "is not the file that a.fp32.onnx.json describes"),
-        (spoil_sidecar, "is no sidecar"),
-        (cut_sidecar, "is no sidecar"),
-        (drop_sidecar, "the sidecar .* does not exist"),
-        (Path.unlink, "the file .* does not exist"),
-    ],
-)
-def test_a_file_that_is_not_what_its_sidecar_says_is_refused(
-    sealed: Path, spoil: Callable[[Path], object], words: str
-) -> None:
-    assert artifact.read(sealed).size_bytes == 7
-    spoil(sealed)
-    with pytest.raises(InputError, match=words):
-        artifact.read(sealed)
-
-
-def test_a_sidecar_names_the_types_of_its_scheme(sealed: Path) -> None:
-    record = json.loads(artifact.sidecar(sealed).read_text(encoding="utf-8"))
-    assert (record["schema_version"], record["file"], record["weights"], record["io"]) == (
-        1,
-        "a.fp32.onnx",
-        "fp32",
-        "fp32",
-    )
 
 
 def test_a_model_with_other_outputs_than_classes_is_refused_before_anything_is_made(tmp_path: Path) -> None:
