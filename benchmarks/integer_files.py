@@ -119,12 +119,17 @@ def timed(files: Mapping[str, Path], rounds: int) -> dict[str, Times]:
     ours = {path.suffix: tool for tool, path in reversed(list(files.items())) if tool in OURS}
     found = {}
     for tool, path in files.items():
-        own = np.log([m.median_ms for m in held[tool]])
-        apart = own - np.log([m.median_ms for m in held[ours[path.suffix]]]) if path.suffix in ours else own * np.nan
+        own = np.log([_median(m) for m in held[tool]])
+        apart = own - np.log([_median(m) for m in held[ours[path.suffix]]]) if path.suffix in ours else own * np.nan
         margin = STUDENT_95 * float(apart.std(ddof=1)) / len(apart) ** 0.5
-        memory = float(np.median([m.peak_rss_bytes or np.nan for m in held[tool]]))
+        memory = float(np.median([m.memory.peak_rss_bytes or np.nan for m in held[tool] if m.memory]))
         found[tool] = Times(float(np.exp(np.median(own))), float(np.exp(apart.mean())), margin, memory)
     return found
+
+
+def _median(measured: Measurement) -> float:
+    assert measured.latency is not None
+    return measured.latency.median_ms
 
 
 def _loss(wanted: Array, found: Array, labels: NDArray[np.int64]) -> tuple[float, float]:

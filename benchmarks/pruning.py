@@ -251,7 +251,7 @@ def differences_table(found: list[list[Row]]) -> list[str]:
 def files_table(same: list[Row]) -> list[str]:
     """Return the lines of the table of the first seed's files: kB as they are and behind gzip, median latency."""
     paths = [path for row in same for path in row.files]
-    times = {m.path: m.median_ms for m in measure(paths)}
+    times = {str(m.case.path): m.latency.median_ms for m in measure(paths) if m.latency}
     lines = ["| file | MACs | kB | gzip, kB | latency, ms |", "|---|---|---|---|---|"]
     for row in same:
         for path in row.files:

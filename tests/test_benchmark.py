@@ -1,6 +1,8 @@
+"""What is made of what the processes found: intervals, percentiles, verdicts, comparisons, limits."""
+
 import json
-import subprocess
-import sys
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +10,16 @@ import numpy as np
 import pytest
 
 from nbedge import benchmark, files
-from nbedge.benchmark import engines, local, measurement, worker
+from nbedge.benchmark import Case, Comparison, baseline, stability
+from nbedge.benchmark.measurement import summarize
+from nbedge.benchmark.statistics import STUDENT, least_samples, mean_interval, ratio_interval, student
 from nbedge.errors import InputError, MissingDependencyError
 
 FAST: dict[str, Any] = {"processes": 2, "seconds": 0.01}
+SAMPLE = Path(__file__).parent.parent / "sample_models" / "fashion_mnist"
 
 
-def conv_relu(path: Path) -> Path:
+def conv_relu(path: Path, channels: int = 4) -> Path:
     """Write a convolution and a ReLU with a dynamic batch size."""
     onnx = pytest.importorskip("onnx")
     helper, numpy_helper, float32 = onnx.helper, onnx.numpy_helper, onnx.TensorProto.FLOAT
@@ -22,162 +27,134 @@ def conv_relu(path: Path) -> Path:
         [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Relu", ["c"], ["y"])],
         "tiny",
         [helper.make_tensor_value_info("x", float32, ["n", 3, 16, 16])],
-        [helper.make_tensor_value_info("y", float32, ["n", 4, 14, 14])],
-        [numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "w")],
+        [helper.make_tensor_value_info("y", float32, ["n", channels, 14, 14])],
+        [numpy_helper.from_array(np.ones((channels, 3, 3, 3), np.float32), "w")],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     return path
 
 
-def test_measures_an_onnx_file(tmp_path: Path) -> None:
+def outcome(*times: float, **more: Any) -> dict[str, Any]:
+    """Return what a process says that took these samples."""
+    phase = {"peak_rss": 3000, "rss": 2000, "private_dirty": 500}
+    return {
+        "runtime": "onnxruntime 1", "kernels": "ort-avx2", "arena_bytes": None, "answers_sha256": "0",
+        "init_ms": times[0], "first_ms": times[-1], "overhead_ms": 2e-5, "energy": None, "end_to_end": None,
+        "samples": {"ms": list(times), "number": 100 * len(times), "calls": 1, "warm_up_windows": 2, "warmed_up": True},
+        "memory": {"imported": {**phase, "rss": 1000, "private_dirty": 100}, "load": phase, "first": phase,
+                   "steady": {**phase, "peak_rss": 4000}},
+        "conditions": {"load_average_1min": 0.5, "cores": 2, "throttled": None},
+        "conditions_after": {"throttled": None}, **more,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    path = tmp_path / "a.onnx"
+    path.write_bytes(b"abc")
+    return Case(path, "onnxruntime")
+
+
+class Scripted:
+    """A machine that takes as long as it is told."""
+
+    name, seconds, timed = "scripted", 1.0, True
+
+    def __init__(self, times: Mapping[str, Iterator[float]]) -> None:
+        self.times, self.order = times, list[str]()
+
+    def run(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        name = Path(job["file"]).name
+        self.order.append(name)
+        return outcome(next(self.times[name]))
+
+
+# measure
+
+
+@pytest.mark.group("bench")
+def test_an_onnx_file_is_measured(tmp_path: Path) -> None:
     path = conv_relu(tmp_path / "tiny.onnx")
     calls: list[tuple[int, int]] = []
     (found,) = benchmark.measure([path], **FAST, progress=lambda *done: calls.append(done))
     assert calls == [(1, 2), (2, 2)]
-    assert (found.file, found.sha256, found.size_bytes) == ("tiny.onnx", files.sha256(path), path.stat().st_size)
+    assert (found.case.path.name, found.sha256, found.size_bytes) == (
+        "tiny.onnx",
+        files.sha256(path),
+        path.stat().st_size,
+    )
     assert found.runtime.startswith("onnxruntime ")
     assert found.kernels.startswith("ort")
-    assert (found.threads, found.processes) == (1, 2)
-    assert found.samples >= 200
-    assert 0 < found.min_ms <= found.median_ms <= found.max_ms
-    assert found.min_ms <= found.p90_ms <= found.max_ms
-    assert found.verdict in ("stable", "noisy")
-    if sys.platform == "linux":
-        assert found.peak_rss_bytes is not None
-        assert found.baseline_rss_bytes is not None
-        assert 0 < found.peak_rss_bytes < 2**30
+    assert found.latency is not None
+    assert found.latency.samples >= 200
+    assert 0 < found.latency.min_ms <= found.latency.median_ms <= found.latency.max_ms
+    assert found.latency.low_ms < found.latency.median_ms < found.latency.high_ms
+    assert found.latency.p99_ms is None or found.latency.samples >= 299
+    assert found.end_to_end is None  # it has no sidecar that says how a picture becomes its input
+    assert found.memory is not None
+    assert 0 < (found.memory.peak_rss_bytes or 1) < 2**30
+    assert found.overhead_ms is not None
+    assert found.overhead_ms < 0.01
 
 
-@pytest.mark.group("export")
-def test_measures_a_tflite_file(tmp_path: Path) -> None:
-    program = """
-import sys, tensorflow as tf
-class Tiny(tf.Module):
-    @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 3))])
-    def __call__(self, x):
-        return tf.nn.relu(tf.nn.conv2d(x, tf.ones((3, 3, 3, 4)), 1, "VALID"))
-tiny = Tiny()
-made = tf.lite.TFLiteConverter.from_concrete_functions([tiny.__call__.get_concrete_function()], tiny).convert()
-open(sys.argv[1], "wb").write(made)
-"""
-    pytest.importorskip("tensorflow")
-    path = tmp_path / "tiny.tflite"
-    # in a process of its own: tensorflow warns of what we cannot change
-    subprocess.run([sys.executable, "-c", program, str(path)], check=True, capture_output=True)
-    (found,) = benchmark.measure([path], **FAST)
-    assert found.runtime.split()[0] in engines.TFLITE.values()
-    assert found.kernels == "xnnpack"
-    path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(InputError, match=r"tiny\.tflite could not be run \(exit status .+\); check that the file"):
-        benchmark.measure([path], **FAST)
+@pytest.mark.group("bench")
+def test_each_runtime_and_number_of_threads_is_a_row() -> None:
+    file = SAMPLE / "exports" / "fashion_mnist.int8.tflite"
+    found = benchmark.measure([file], **FAST, runtimes=["litert", "litert-builtin"], threads=(1, 2))
+    assert [(m.case.runtime, m.case.threads, m.kernels) for m in found] == [
+        ("litert", 1, "xnnpack"), ("litert", 2, "xnnpack"), ("litert-builtin", 1, "builtin"),
+        ("litert-builtin", 2, "builtin"),
+    ]  # fmt: skip
+    assert all(m.end_to_end for m in found)
 
 
-def outcome(*times: float) -> dict[str, Any]:
-    return {
-        "runtime": "onnxruntime 1",
-        "kernels": "ort-avx2",
-        "init_ms": times[0],
-        "first_ms": times[-1],
-        "samples": len(times),
-        "calls_per_sample": 1,
-        "samples_ms": list(times),
-        "peak_rss_bytes": 1000,
-        "baseline_rss_bytes": None,
-    }
+@pytest.mark.group("bench")
+def test_a_checkpoint_is_measured_in_torch() -> None:
+    (found,) = benchmark.measure([SAMPLE / "contracted.safetensors"], **FAST)
+    assert found.runtime.startswith("torch ")
+    assert found.kernels == "torch"
 
 
-def test_files_are_interleaved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    order: list[str] = []
-
-    def spawn(path: Path, seconds: float, threads: int) -> dict[str, Any]:
-        order.append(path.name)
-        return outcome(1.0)
-
-    monkeypatch.setattr(local, "_spawn", spawn)
+def test_files_are_interleaved(tmp_path: Path) -> None:
     paths = [tmp_path / "a.onnx", tmp_path / "b.tflite"]
     for path in paths:
         path.write_bytes(b"x")
-    found = benchmark.measure(paths, processes=3)
-    assert order == ["a.onnx", "b.tflite"] * 3
-    assert [m.file for m in found] == ["a.onnx", "b.tflite"]
+    machine = Scripted({path.name: iter([1.0] * 3) for path in paths})
+    found = benchmark.measure(paths, processes=3, machine=machine)
+    assert machine.order == ["a.onnx", "b.tflite"] * 3
+    assert [m.case.path.name for m in found] == ["a.onnx", "b.tflite"]
 
 
-def test_the_process_is_the_unit(tmp_path: Path) -> None:
-    path = tmp_path / "a.onnx"
-    path.write_bytes(b"abc")
-    found = measurement.summarize(path, 1, [outcome(1.0, 1.0, 1.0, 1.0, 1.0), outcome(1.0), outcome(3.0)])
-    assert found.median_ms == 1.0
-    assert found.spread == 2.0
-    assert found.verdict == "noisy"
-    assert (found.samples, found.max_ms) == (7, 3.0)
-    assert found.p90_ms == pytest.approx(1.8)
-    assert (found.peak_rss_bytes, found.baseline_rss_bytes) == (1000, None)
-    assert measurement.summarize(path, 1, [outcome(1.0), outcome(1.05)]).verdict == "stable"
-
-
-def test_json_has_units_in_its_keys(tmp_path: Path) -> None:
-    path = tmp_path / "a.onnx"
-    path.write_bytes(b"abc")
-    values = json.loads(json.dumps(measurement.summarize(path, 2, [outcome(1.0)]).to_dict()))
-    assert values["schema_version"] == 1
-    assert values["timed"] == "invoke only"
-    wanted = {"latency_median_ms", "latency_p90_ms", "latency_min_ms", "latency_max_ms", "latency_iqr_ms",
-              "first_inference_ms", "init_ms", "peak_rss_bytes", "baseline_rss_bytes", "size_bytes"}  # fmt: skip
-    assert wanted <= values.keys()
-    assert not {"median_ms", "first_ms"} & values.keys()
-
-
-def test_short_calls_are_batched_and_long_lists_thinned() -> None:
-    count = [0]
-
-    def invoke() -> None:
-        count[0] += 1
-
-    times = worker.sample(invoke, 0.001, 7)
-    assert count[0] == 7 * len(times) >= 700
-    many = np.arange(10_001.0)
-    thin = worker.thinned(many)
-    assert len(thin) == worker.PRINTED
-    assert (thin[0], thin[-1], float(np.median(thin))) == (0, 10_000, 5_000)
-
-
-def test_inputs_are_seeded_and_of_the_right_type() -> None:
-    for dtype in ("float32", "float16", "int8", "uint8", "int64", "bool"):
-        first, second = (engines.random_input((1, 3, 4), dtype) for _ in range(2))
-        assert first.dtype == dtype
-        assert first.shape == (1, 3, 4)
-        assert (first == second).all()
-    with pytest.raises(InputError, match="object cannot be made up"):
-        engines.random_input((1,), "object")
-
-
-def test_refuses_in_one_sentence(tmp_path: Path) -> None:
+def test_what_cannot_be_measured_is_refused_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     with pytest.raises(InputError, match=r"net\.onnx does not exist"):
         benchmark.measure([path])
     path.write_bytes(b"not a network")
-    with pytest.raises(InputError, match=r"'ssh://pi'; supported is 'local'"):
-        benchmark.measure([path], on="ssh://pi")
     with pytest.raises(InputError, match="processes=0"):
         benchmark.measure([path], processes=0)
+    with pytest.raises(InputError, match="threads are 0; give 1 or more"):
+        benchmark.measure([path], threads=0)
     with pytest.raises(InputError, match="no file to measure"):
         benchmark.measure([])
+    with pytest.raises(InputError, match=r"net\.onnx runs in onnxruntime, not in litert"):
+        benchmark.measure([path], runtimes=["litert"])
     pickled = tmp_path / "net.pth"
     pickled.touch()
     with pytest.raises(InputError, match=r"net\.pth cannot be measured; files that can end in \.onnx or \.tflite"):
         benchmark.measure([pickled])
 
 
+@pytest.mark.group("bench")
 def test_a_file_cut_short_names_itself_and_the_cause(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     path = conv_relu(tmp_path / "cut.onnx")
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(InputError, match=r"cut\.onnx could not be run \(exit status 1: .+\); check") as caught:
+    with pytest.raises(InputError, match=r"cut\.onnx could not be run in onnxruntime \(.+\); check") as caught:
         benchmark.measure([path], **FAST)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_runtime_is_reported_by_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_runtime_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(b"x")
     # a module that fails to import the way a missing one does, in front of the real one
@@ -187,20 +164,155 @@ def test_a_missing_runtime_is_reported_by_the_worker(tmp_path: Path, monkeypatch
         benchmark.measure([path])
 
 
-def test_a_missing_interpreter_names_all_that_would_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in engines.TFLITE:
-        monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingDependencyError, match=r"'ai-edge-litert' or .+pip install 'nbedge\[tflite\]'"):
-        engines.TFLite()
+# statistics
 
 
-def test_conditions_are_plain_json() -> None:
-    found = benchmark.conditions()
-    assert json.loads(json.dumps(found)) == found
-    assert {"cpu_model", "cores", "kernel", "os", "python", "load_average_1min", "governor"} <= found.keys()
+def test_student_s_quantiles_go_on_beyond_the_table() -> None:
+    assert student(0) == math.inf
+    assert student(30) == STUDENT[-1]
+    assert student(31) == pytest.approx(2.0395, abs=2e-3)
+    assert student(120) == pytest.approx(1.9799, abs=1e-3)
 
 
-def test_measuring_loads_neither_torch_nor_tensorflow() -> None:
-    program = "import sys, nbedge.benchmark.worker; print(sorted({'torch', 'tensorflow', 'onnx'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "[]"
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    generator = np.random.default_rng(0)
+    held = 0
+    for _ in range(2000):
+        values = generator.lognormal(0, 0.05, (2, 10))
+        _, low, high = ratio_interval(values[0].tolist(), (1.1 * values[1]).tolist())
+        held += low <= 1.1 <= high
+    assert 0.93 < held / 2000 < 0.97
+    assert math.isnan(mean_interval([1.0])[1])
+
+
+@pytest.mark.parametrize(("percentile", "least"), [(90, 29), (95, 59), (99, 299), (99.9, 2995)])
+def test_a_percentile_needs_samples(percentile: float, least: int) -> None:
+    assert least_samples(percentile) == least
+
+
+def test_the_process_is_the_unit(case: Case) -> None:
+    found = summarize(case, "local", [outcome(1.0, 1.0, 1.0, 1.0, 1.0), outcome(1.0), outcome(3.0)])
+    assert found.latency is not None
+    assert found.latency.median_ms == pytest.approx(5 / 3)
+    assert (found.latency.samples, found.latency.max_ms) == (700, 3.0)
+    assert found.latency.p90_ms == pytest.approx(1.8)
+    assert found.verdict == "unusable"
+    assert found.memory is not None
+    assert (found.memory.load_peak_rss_bytes, found.memory.peak_rss_bytes) == (2000, 3000)
+    assert found.memory.private_dirty_bytes == 400
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "verdict", "reason"),
+    [
+        ([outcome(1.0), outcome(1.05)], "stable", "5 % of the median from process to process"),
+        ([outcome(1.0), outcome(1.15)], "noisy", "14 % of the median from process to process"),
+        ([outcome(1.0), outcome(2.0)], "unusable", "67 % of the median from process to process"),
+        ([outcome(*np.linspace(1, 2, 9))], "unusable", "33 % of the median within a process (interquartile range)"),
+        ([outcome(1.0, samples={**outcome(1.0)["samples"], "number": 9})], "unusable", "9 samples; 100 are needed"),
+        (
+            [outcome(1.0), outcome(1.15, conditions={"load_average_1min": 3.5, "cores": 2, "throttled": None})],
+            "noisy",
+            "14 % of the median from process to process; load average 3.5 on 2 cores",
+        ),
+        (
+            [outcome(1.0, conditions={"throttled": 0}, conditions_after={"throttled": 0x50005})],
+            "invalid",
+            "the board was slowed down: throttled, under-voltage",
+        ),
+    ],
+    ids=["stable", "noisy", "unusable", "within", "few", "busy", "throttled"],
+)
+def test_a_latency_has_a_verdict_with_its_reason(outcomes: list[Any], verdict: str, reason: str) -> None:
+    assert stability.judged(outcomes) == (verdict, reason)
+
+
+def test_json_has_units_in_its_keys(case: Case) -> None:
+    values = json.loads(json.dumps(summarize(case, "local", [outcome(1.0)]).to_dict(), allow_nan=False))
+    assert values["schema_version"] == 2
+    wanted = {"latency_median_ms", "latency_p90_ms", "latency_min_ms", "latency_max_ms", "latency_iqr_ms",
+              "latency_low_ms", "latency_mean_ms", "latency_std_ms", "first_inference_ms", "init_ms", "size_bytes",
+              "load_peak_rss_bytes", "private_dirty_bytes", "empty_call_ms", "peak_rss_bytes"}  # fmt: skip
+    assert wanted <= values.keys()
+    assert values["latency_low_ms"] is None  # of one process
+
+
+# comparisons
+
+
+def compared(tmp_path: Path, before: list[float], after: list[float], **options: Any) -> tuple[Comparison, list[str]]:
+    for name in ("old.onnx", "new.onnx"):
+        (tmp_path / name).write_bytes(b"x")
+    old, new = (Case(tmp_path / name, "onnxruntime") for name in ("old.onnx", "new.onnx"))
+    machine = Scripted({"old.onnx": iter(before), "new.onnx": iter(after)})
+    return benchmark.compare(old, new, machine, **options), machine.order
+
+
+def test_files_are_compared_in_alternating_blocks(tmp_path: Path) -> None:
+    times = [1.0, 2.0, 4.0, 1.0, 2.0, 4.0, 1.0, 2.0, 4.0, 1.0]  # the machine's speed changes, the ratio does not
+    found, order = compared(tmp_path, times, [1.1 * t for t in times])
+    assert order[:4] == ["old.onnx", "new.onnx", "new.onnx", "old.onnx"]
+    assert found.blocks == 10
+    assert found.ratio == pytest.approx(1.1)
+    assert found.low == pytest.approx(1.1)
+    assert found.exceeds(1.05)
+    assert not found.exceeds(1.15)
+    assert json.loads(json.dumps(found.to_dict()))["after"]["path"].endswith("new.onnx")
+
+
+def test_blocks_are_added_until_a_limit_can_be_judged(tmp_path: Path) -> None:
+    restless = [1.0, 1.2] * 20
+    found, _ = compared(tmp_path, restless, restless[::-1], limit=1.05)
+    assert found.blocks == 40
+    assert not found.is_precise(1.05)
+    steady, _ = compared(tmp_path, [1.0] * 10, [1.001, 1.0] * 5, limit=1.05)
+    assert steady.blocks == 10
+    assert steady.is_precise(1.05)
+
+
+def test_fewer_than_ten_blocks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="9 blocks are too few to compare; give 10 or more"):
+        compared(tmp_path, [], [], blocks=9)
+
+
+@pytest.mark.parametrize("text", ["ratio", "ratio:1", "ratio:x", "speed:1.1", "size:0.9", "ratio:nan"])
+def test_a_limit_that_means_nothing_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"is no limit; write METRIC:TIMES of ratio, size, arena, instructions"):
+        baseline.Limit.parse(text)
+
+
+def row(**more: Any) -> dict[str, Any]:
+    conditions = {"cpu_model": "A", "governor": None, "kernel": "6"}
+    return {"file": "a.tflite", "runtime": "ai-edge-litert 2", "threads": 1, "size_bytes": 100, "arena_bytes": None,
+            "latency_median_ms": 1.0, "conditions": conditions, **more}  # fmt: skip
+
+
+def test_only_what_is_the_same_every_day_is_compared_with_a_stored_figure() -> None:
+    assert baseline.deterministic(baseline.Limit("size", 1), row(size_bytes=110), row()).times == pytest.approx(1.1)
+    with pytest.raises(InputError, match="times of another day are no baseline"):
+        baseline.deterministic(baseline.Limit("ratio", 1.05), row(), row())
+    with pytest.raises(InputError, match=r"arena of a\.tflite is not measured here or not stored"):
+        baseline.deterministic(baseline.Limit("arena", 1), row(arena_bytes=5), row())
+
+
+def test_stored_rows_are_found_by_file_runtime_and_threads() -> None:
+    stored = [row(threads=4, size_bytes=1), row(size_bytes=2), row(file="b.onnx", size_bytes=3)]
+    assert baseline.matching(row(), stored)["size_bytes"] == 2
+    assert baseline.matching(row(file="b.onnx", threads=9), stored)["size_bytes"] == 3
+    assert baseline.matching(row(file="new.tflite"), stored[:1])["size_bytes"] == 1
+    with pytest.raises(InputError, match=r"the baseline has 0 rows of c\.onnx"):
+        baseline.matching(row(file="c.onnx"), stored)
+
+
+def test_two_sessions_are_shown_with_what_stands_against_it() -> None:
+    now = row(latency_median_ms=2.0, conditions={"cpu_model": "B", "governor": None, "kernel": "6"})
+    found = {d.metric: d.times for d in baseline.differences([row()], [now])}
+    assert found == {"latency": 2.0, "size": 1.0}
+    assert baseline.caveats([row()], [now]) == ["cpu_model: A before, B now"]
+
+
+@pytest.mark.parametrize("content", ["no json", "[]", "{}", '{"rows": []}', '{"rows": [{"a": 1}]}'])
+def test_what_is_no_baseline_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "old.json").write_text(content)
+    with pytest.raises(InputError, match=r"old\.json holds no measurements; give the output of nbedge bench --json"):
+        baseline.rows(tmp_path / "old.json")

@@ -179,7 +179,16 @@ BAD = [
     # exported files
     Bad("evaluate cut.onnx --data folder:pictures", ("ONNX Runtime cannot load cut.onnx", "export the file again")),
     Bad("bench cut.onnx --processes 1 --seconds 0.01", ("cut.onnx",)),
-    Bad("bench tiny.safetensors", ("tiny.safetensors cannot be measured", ".onnx or .tflite")),
+    Bad("bench", ("there is no file to measure", ".onnx or .tflite")),
+    Bad("bench cut.npz", ("cut.npz cannot be measured", ".onnx or .tflite")),
+    Bad("bench cut.onnx --runtime litert", ("cut.onnx runs in onnxruntime, not in litert", "choose another --runtime")),
+    Bad("bench cut.onnx --fail-if ratio:1.05", ("--fail-if compares with something", "name it with --against")),
+    Bad("bench cut.onnx --fail-if speed:2 --against cut.onnx", ("'speed:2' is no limit", "for example ratio:1.05")),
+    Bad("bench cut.onnx --against nowhere.json", ("the baseline nowhere.json does not exist", "check the path")),
+    Bad("bench cut.onnx cut.onnx --against cut.onnx", ("compares one file with cut.onnx", "name one FILE, not 2")),
+    Bad("bench cut.onnx --blocks 12", ("--blocks has no effect here", "leave it out")),
+    Bad("bench cut.onnx --plot drawing.gif", ("drawing.gif is no drawing", ".svg, .png, .pdf")),
+    Bad("bench --compare cut.onnx cut.onnx", ("cut.onnx holds no measurements", "nbedge bench --json")),
     Bad("bench cut.onnx --on ssh://pi@raspberrypi.local", ("'ssh://pi@raspberrypi.local'", "supported is 'local'")),
     Bad("export tiny.safetensors --format onxx --calib folder:pictures", ("'onxx'", "installed are onnx: ")),
     Bad("export tiny.safetensors --quant int9 --calib folder:pictures", ("'int9'", "choose from fp32")),
@@ -286,8 +295,7 @@ def test_with_json_the_sentence_is_in_the_object_too(here: Path, line: str) -> N
     [
         ("lunch", "there is no verb 'lunch'; nbedge --help lists them"),
         ("evaluate tiny.safetensors", "Missing option '--data'"),
-        ("bench", "Missing argument 'FILE...'"),
-        ("bench cut.onnx --threads 0", "0 is not in the range x>=1"),
+        ("bench cut.onnx --threads 0", "'0' is not a list of numbers from 1 on; write for example 1,4"),
         ("verify tiny.safetensors --lunch", "No such option"),
     ],
 )

@@ -87,6 +87,8 @@ def measured(run: Path) -> None:
         {"file": name, "runtime": "onnxruntime 1.32.0" if name.endswith("onnx") else "ai-edge-litert 2.3.0",
          "kernels": "ort-vnni" if name.endswith("onnx") else "xnnpack", "threads": 1, "processes": 5,
          "latency_median_ms": ms, "latency_p90_ms": 1.1 * ms, "peak_rss_bytes": 5_200_000, "size_bytes": size,
+         "latency_quantiles_ms": [0.9 * ms, ms, 1.1 * ms], "latency_low_ms": 0.95 * ms, "latency_high_ms": 1.05 * ms,
+         "first_inference_ms": 2 * ms, "init_ms": 9.0, "private_dirty_bytes": 400_000, "reason": "it was a busy day",
          "verdict": "noisy" if name.endswith("int8.onnx") else "stable"}
         for name, (_, size, ms) in FILES.items()
     ]  # fmt: skip
@@ -173,13 +175,23 @@ def test_the_page_shows_every_part(run: Path, tmp_path: Path) -> None:
     out = report.write(run, tmp_path / "report.html")
     page = out.read_text(encoding="utf-8")
     assert "not run" not in page
-    assert page.count("<svg") == 3
-    assert page.count('role="img" aria-label="') == 3
+    assert page.count("<svg") == 4
+    assert page.count('role="img" aria-label="') == 4
     assert page.count('src="data:image/png;base64,') == 12
     assert page.count('alt="Test picture') == 12
     timed = "onnxruntime 1.32.0 (ort-vnni), 1 thread, 5 processes"
     checked = ("1.2e-15", "1e-09", "max|Δ|/max|y|", "NOT CHECKED", "FAIL")
-    for text in (*checked, timed, "noisy", "4\u202f818", "learning_rate = 0.4", "ab" * 32, "✗ shirt", "37.0"):
+    for text in (
+        *checked,
+        timed,
+        "noisy: it was a busy day",
+        "Distribution of the latencies",
+        "4\u202f818",
+        "learning_rate = 0.4",
+        "ab" * 32,
+        "✗ shirt",
+        "37.0",
+    ):
         assert text in page
 
 

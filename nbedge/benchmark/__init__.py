@@ -1,11 +1,16 @@
-"""How long a file takes and how much memory it needs, on the machine that this runs on.
+"""How long a file takes and how much memory it needs, on this machine or on another one.
 
 Needs numpy and the runtime of the file, nothing else.
 """
 
-from nbedge.benchmark.engines import ENGINES
-from nbedge.benchmark.local import measure
-from nbedge.benchmark.measurement import Measurement
+from nbedge.benchmark.case import RUNTIMES, TIMED, Case, cases
+from nbedge.benchmark.comparison import Comparison, compare
+from nbedge.benchmark.local import LocalMachine
+from nbedge.benchmark.measurement import Latency, Measurement, Memory
+from nbedge.benchmark.measuring import Machine, measure
 from nbedge.machine import conditions
 
-__all__ = ["ENGINES", "Measurement", "conditions", "measure"]
+__all__ = [
+    "RUNTIMES", "TIMED", "Case", "Comparison", "Latency", "LocalMachine", "Machine", "Measurement", "Memory", "cases",
+    "compare", "conditions", "measure",
+]  # fmt: skip

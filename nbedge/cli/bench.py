@@ -1,46 +1,170 @@
-"""`nbedge bench`: latency, memory and size of exported files."""
+"""`nbedge bench`: latency, memory and size of exported files, here or on a device."""
 
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
 from nbedge import benchmark
-from nbedge.cli.screen import Screen, number, with_screen
+from nbedge.benchmark import Case, Comparison, Machine, Measurement, baseline
+from nbedge.cli import measured
+from nbedge.cli.screen import Screen, fail, refuse_given, with_screen
+from nbedge.errors import GateError, InputError, needs
 from nbedge.progress import bar
 
 
+class Numbers(click.ParamType[tuple[int, ...]]):
+    """Whole numbers from 1 on, separated by commas."""
+
+    name = "N,N"
+
+    def convert(self, value: Any, parameter: Any, context: Any) -> tuple[int, ...]:
+        """Return them."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split(",")
+        if not all(part.strip().isdigit() and int(part) for part in parts):
+            self.fail(f"{value!r} is not a list of numbers from 1 on; write for example 1,4", parameter, context)
+        return tuple(map(int, parts))
+
+
 @click.command(name="bench")
-@click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="FILE...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--on", default="local", show_default=True, help="Where: local.")
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Of the runtime.")
+@click.option("--runtime", "runtimes", multiple=True, metavar="NAME", help="Instead of each file's usual one.")
+@click.option("--threads", default=(1,), type=Numbers(), help="Of the runtime, for example 1,4; default 1.")
 @click.option("--processes", default=5, show_default=True, type=click.IntRange(min=1), help="Fresh processes a file.")
-@click.option("--seconds", default=1.0, show_default=True, type=click.FloatRange(min=0), help="Measured in each.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Sampled in each; default 2, on a Pi 10.")
+@click.option("--data", metavar="DATA", help="Pictures: a real one is the input, and accuracy stands beside.")
+@click.option("--against", metavar="OLD", type=click.Path(path_type=Path), help="A file to compare with, in turn.")
+@click.option("--blocks", default=10, show_default=True, help="With --against: pairs of processes, 10 or more.")
+@click.option("--fail-if", "limits", multiple=True, metavar="METRIC:TIMES", help="For example ratio:1.05.")
+@click.option("--require-stable", is_flag=True, help="Status 1 unless every latency is stable.")
+@click.option("--compare", "sessions", nargs=2, metavar="OLD.json NEW.json", type=click.Path(path_type=Path),
+              help="Show two stored sessions side by side.")  # fmt: skip
+@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write the table as Markdown.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it: .svg, .png or .pdf.")
 @with_screen
-def command(screen: Screen, paths: tuple[Path, ...], on: str, threads: int, processes: int, seconds: float) -> None:
-    """Measure each FILE (.onnx or .tflite); several files are interleaved and can be compared."""
-    with bar("bench", len(paths) * processes, screen.shows_progress) as shown:
-        measured = benchmark.measure(
-            paths, processes=processes, seconds=seconds, threads=threads, on=on,
-            progress=lambda done, _total: shown.to(done, "interleaved, a fresh process each"),
+def command(
+    screen: Screen, paths: tuple[Path, ...], on: str, runtimes: tuple[str, ...], threads: tuple[int, ...],
+    processes: int, seconds: float | None, data: str | None, against: Path | None, blocks: int,
+    limits: tuple[str, ...], require_stable: bool, sessions: tuple[Path, Path] | None, markdown: Path | None,
+    plot: Path | None,
+) -> None:  # fmt: skip
+    """Measure each FILE (.onnx, .tflite or a checkpoint); several are interleaved and can be compared."""
+    if sessions:
+        measured.show_sessions(screen, *sessions)
+        return
+    asked = [baseline.Limit.parse(text) for text in limits]
+    _refuse_unfit(paths, against, asked, plot)
+    with _machine(on) as machine, _real_inputs(data, paths) as inputs:
+        found = _measured(screen, machine, paths, runtimes, threads, processes, seconds, inputs)
+        compared = _compared(screen, machine, found, against, blocks, seconds, asked)
+    rows = [row.to_dict() for row in found]
+    if data:
+        rows = measured.with_accuracy(rows, paths, data)
+    content = {"rows": rows, "compared": None if compared is None else compared.to_dict()}
+    measured.show(screen, rows, compared)
+    if markdown:
+        measured.write_markdown(markdown, rows)
+    if plot:
+        with needs("report"):
+            from nbedge.report.measured import draw
+        draw(rows, plot)
+    try:
+        _refuse(rows, compared, against, asked, require_stable)
+    except GateError as error:
+        fail(str(error), error.exit_status, content)
+    screen.result(content)
+
+
+def _refuse_unfit(
+    paths: Sequence[Path], against: Path | None, limits: Sequence[baseline.Limit], plot: Path | None
+) -> None:
+    if plot:
+        with needs("report"):
+            from nbedge.report.measured import refuse_suffix
+        refuse_suffix(plot)
+    if limits and against is None:
+        raise InputError("--fail-if compares with something; name it with --against")
+    if against is None:
+        refuse_given(("blocks",), "nothing is compared without --against")
+        return
+    if against.suffix == ".json":
+        baseline.rows(against)
+        for limit in (limit for limit in limits if limit.metric == baseline.RATIO):
+            baseline.deterministic(limit, {}, {})
+    elif len(paths) != 1:
+        raise InputError(f"--against compares one file with {against}; name one FILE, not {len(paths)}")
+
+
+@contextmanager
+def _machine(on: str) -> Iterator[Machine]:
+    if on != "local":
+        raise InputError(f"cannot measure on {on!r}; supported is 'local', the machine that this runs on")
+    with benchmark.LocalMachine() as machine:
+        yield machine
+
+
+@contextmanager
+def _real_inputs(data: str | None, paths: Sequence[Path]) -> Iterator[Mapping[Path, Path]]:
+    """Yield file -> .npz of a picture of the data, as the file takes it."""
+    if data is None:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield measured.real_inputs(data, paths, Path(folder))
+
+
+def _measured(
+    screen: Screen, machine: Machine, paths: Sequence[Path], runtimes: Sequence[str], threads: Sequence[int],
+    processes: int, seconds: float | None, inputs: Mapping[Path, Path],
+) -> list[Measurement]:  # fmt: skip
+    number = len(benchmark.cases(paths, runtimes, threads))
+    with bar("bench", number * processes, screen.shows_progress) as shown:
+        return benchmark.measure(
+            paths, processes=processes, seconds=seconds, threads=threads, runtimes=runtimes, inputs=inputs,
+            machine=machine, progress=lambda done, _total: shown.to(done, "interleaved, a fresh process each"),
         )  # fmt: skip
-    columns = ("file", "size", "median", "p90", "first", "load", "peak memory", "runs", "kernels", "")
-    rows = [_row(m) for m in measured]
-    screen.table("invoke only, one input", columns, rows)
-    screen.say("Memory is that of the process over the imported runtime: no measure of what a microcontroller needs.")
-    screen.result({"conditions": benchmark.conditions(), "rows": [m.to_dict() for m in measured]})
 
 
-def _row(m: benchmark.Measurement) -> tuple[str, ...]:
-    peak = None if m.peak_rss_bytes is None else m.peak_rss_bytes / 1e6
-    return (
-        m.file,
-        number(m.size_bytes / 1000, "kB", 1),
-        number(m.median_ms, "ms", 4),
-        number(m.p90_ms, "ms", 4),
-        number(m.first_ms, "ms", 3),
-        number(m.init_ms, "ms", 1),
-        number(peak, "MB", 1),
-        str(m.samples),
-        m.kernels,
-        m.verdict,
+def _compared(
+    screen: Screen, machine: Machine, found: Sequence[Measurement], against: Path | None, blocks: int,
+    seconds: float | None, limits: Sequence[baseline.Limit],
+) -> Comparison | None:  # fmt: skip
+    """Measure the file and the one that it is compared with in turn."""
+    if against is None or against.suffix == ".json" or not machine.timed:
+        return None
+    case = found[0].case
+    (before,) = benchmark.cases(
+        [against], (case.runtime,) if case.path.suffix == against.suffix else (), [case.threads]
     )
+    strictest = min((limit.times for limit in limits if limit.metric == baseline.RATIO), default=None)
+    with bar("compare", blocks, screen.shows_progress) as shown:
+        return benchmark.compare(
+            before, Case(case.path, case.runtime, case.threads), machine, blocks=blocks, limit=strictest,
+            seconds=seconds, progress=lambda done, _total: shown.to(min(done, blocks), "alternating blocks"),
+        )  # fmt: skip
+
+
+def _refuse(
+    rows: Sequence[Mapping[str, Any]], compared: Comparison | None, against: Path | None,
+    limits: Sequence[baseline.Limit], require_stable: bool,
+) -> None:  # fmt: skip
+    """Refuse what is beyond a limit.
+
+    Raises:
+        GateError: something is.
+    """
+    for limit in limits:
+        if limit.metric == baseline.RATIO:
+            measured.refuse_slower(compared, limit.times)
+        else:
+            assert against is not None
+            measured.refuse_grown(rows, against, limit)
+    shaky = [row for row in rows if require_stable and row["verdict"] != "stable"]
+    if shaky:
+        raise GateError(f"the latency of {shaky[0]['file']} is {shaky[0]['verdict']}: {shaky[0]['reason']}")

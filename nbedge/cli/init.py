@@ -45,7 +45,7 @@ quant = ["fp32", "int8"]
 
 [bench]
 processes = 5
-seconds = 1.0
+seconds = 2.0
 
 [limits]
 float_error = 1e-4        # largest max|difference| / RMS of a float file

@@ -169,18 +169,20 @@ def exported_files(context: Context) -> list[Path]:
 
 def bench(context: Context, _state: Path) -> Outcome:
     """Measure latency, memory and size of every file that can be timed, interleaved."""
-    paths = [path for path in exported_files(context) if path.suffix in benchmark.ENGINES]
+    paths = [path for path in exported_files(context) if path.suffix in benchmark.TIMED]
     rows = [measurement.to_dict() for measurement in (_measured(context, paths) if paths else [])]
-    content = {"schema_version": 1, "conditions": benchmark.conditions(), "rows": rows}
+    content = {"schema_version": 2, "conditions": benchmark.conditions(), "rows": rows}
     files.write_json(context.folder / "bench.json", content)
     return Outcome(("bench.json",))
 
 
 def _measured(context: Context, paths: list[Path]) -> list[benchmark.Measurement]:
     section = context.recipe.bench
-    with bar("bench", len(paths) * section.processes, context.shown) as shown:
+    number = len(benchmark.cases(paths, section.runtimes, section.threads))
+    with bar("bench", number * section.processes, context.shown) as shown:
         return benchmark.measure(
             paths, processes=section.processes, seconds=section.seconds, threads=section.threads,
+            runtimes=section.runtimes,
             progress=lambda done, _total: shown.to(done, "interleaved, a fresh process each"),
         )  # fmt: skip
 

@@ -225,11 +225,19 @@ class ExportSection(Options):
 
 @dataclass(frozen=True, slots=True)
 class BenchSection:
-    """How files are measured: `processes` fresh processes a file, `seconds` each, `threads` of the runtime."""
+    """How files are measured.
+
+    Attributes:
+        processes: fresh processes a file.
+        seconds: sampled in each.
+        threads: of the runtime; each file is measured with each of them.
+        runtimes: those of each file that are named here; none: its usual one.
+    """
 
     processes: int = 5
-    seconds: float = 1.0
-    threads: int = 1
+    seconds: float = 2.0
+    threads: tuple[int, ...] = (1,)
+    runtimes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +270,7 @@ class Recipe:
         for name, value, least in (
             ("seed", self.seed, 0), ("threads", self.threads, 1), ("train.giant_epochs", self.train.giant_epochs, 1),
             ("train.plt_epochs", self.train.plt_epochs, 1), ("data.calibration", self.data.calibration, 1),
-            ("bench.processes", self.bench.processes, 1), ("bench.threads", self.bench.threads, 1),
+            ("bench.processes", self.bench.processes, 1), ("bench.threads", min(self.bench.threads, default=0), 1),
             ("plan.every", self.plan.every, 1), ("train.reestimate", self.train.reestimate, 0),
             ("train.plt_learning_rate", self.train.plt_learning_rate, 0), ("plt.penalty", self.plt.penalty, 0),
             ("train.warmup_epochs", self.train.warmup_epochs, 0), ("train.weight_decay", self.train.weight_decay, 0),

@@ -35,6 +35,7 @@ def _content(found: Records, summary: Summary) -> dict[str, Any]:
     with needs("report"):
         drawings = {
             "trade_off": plots.trade_off(summary),
+            "distributions": plots.distributions(found.bench),
             "training": plots.training(summary),
             "classes": plots.classes(_per_class(found.evaluation)),
         }

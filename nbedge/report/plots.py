@@ -1,10 +1,13 @@
-"""The three drawings of the page: accuracy against latency, training, classes."""
+"""The drawings of the page: accuracy against latency, latencies, training, classes."""
 
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from nbedge.report import drawing
 from nbedge.report.drawing import CONTRACTED, CONTROL, GIANT, INK, MUTED
 from nbedge.report.formats import digits, percent, short_names
+from nbedge.report.measured import name
+from nbedge.report.records import Json
 from nbedge.report.summary import Epoch, Row, Summary
 
 if TYPE_CHECKING:
@@ -56,6 +59,27 @@ def _trade_off(axes: "Axes", rows: list[Row], control: float | None) -> None:
     for text, at, height in zip(texts, zip(x, y, strict=True), heights, strict=True):
         drawing.label(axes, text, at, height, MUTED if text.startswith("control") else INK)
     axes.set(xlabel="median latency of one invoke, ms", title="top-1 accuracy, %")
+
+
+def distributions(bench: Json | None) -> str | None:
+    """Draw which share of the samples took no longer than x, a line a file; None if nothing was measured."""
+    rows = [row for row in (bench or {}).get("rows", []) if row.get("latency_quantiles_ms")]
+    if not rows:
+        return None
+    names = short_names([name(row) for row in rows])
+    said = "; ".join(f"{name(row)} {digits(row['latency_median_ms'])} ms" for row in rows)
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.add_subplot()
+        for row, look in zip(rows, cycle(("solid", (0, (4, 1.5)), "dotted", "dashdot")), strict=False):
+            times = row["latency_quantiles_ms"]
+            colour = CONTRACTED if ".int8" in row["file"] else GIANT
+            shares = [100 * place / (len(times) - 1) for place in range(len(times))]
+            axes.plot(times, shares, color=colour, linestyle=look, label=names[name(row)])
+        axes.set(xscale="log", xlabel="latency of one invoke, ms", ylim=(0, 100), title="samples up to it, %")
+        axes.legend(frameon=False, fontsize=9.5)
+
+    return drawing.svg(draw, 3.1, f"Distribution of the latencies, medians: {said}.")
 
 
 def training(summary: Summary) -> str | None:

@@ -31,7 +31,7 @@ class Row:
         verdict: the worst of the edges that lead to it: PASS, FAIL, NOT CHECKED, or a dash for what is trained.
         top5: accuracy, a fraction.
         flips: pictures on which its answer differs from the contracted model's.
-        stability: of the latency, "stable" or "noisy".
+        stability: of the latency, "stable", "noisy", "unusable" or "invalid".
     """
 
     name: str
@@ -136,7 +136,8 @@ def of_records(records: Records) -> Summary:
 def _files(records: Records) -> dict[str, Json]:
     """Return what is known of each exported file; before measuring that is its size."""
     exported = {values["file"]: {"size_bytes": values["size_bytes"]} for values in records.sidecars}
-    return exported | {values["file"]: values for values in (records.bench or {}).get("rows", [])}
+    # of a file that was measured in several ways the first one is the usual one
+    return exported | {values["file"]: values for values in reversed((records.bench or {}).get("rows", []))}
 
 
 def _trained(records: Records) -> tuple[str, ...]:

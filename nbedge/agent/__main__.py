@@ -1,0 +1,34 @@
+"""`python agent.pyz < job.json`: do the job, and print `NBEDGE-RESULT {json}` as the last line.
+
+Only that line says that the job was done: an exit status gets lost on the way through ssh.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from nbedge.agent.engines import ENGINES, Engine, MissingRuntimeError
+from nbedge.agent.perform import perform
+
+SENTINEL = "NBEDGE-RESULT "
+
+
+def main(engines: dict[str, Callable[[], Engine]] = ENGINES) -> None:
+    """Read a job from standard input, and print what came of it: `result`, or `error` with its `kind`."""
+    job: dict[str, Any] = json.load(sys.stdin)
+    try:
+        said: dict[str, Any] = {"result": perform(job, engines)}
+    except MissingRuntimeError as error:
+        said = {"error": str(error), "kind": "missing", "name": error.name}
+    except Exception as error:  # a runtime raises what it likes on a file that it cannot run
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        said = {"error": lines[0], "kind": type(error).__name__}
+    sys.stdout.write(f"\n{SENTINEL}{json.dumps(said)}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
