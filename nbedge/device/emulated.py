@@ -49,7 +49,7 @@ class EmulatedPi:
         return (self.folder / READY).exists()
 
     def make(self) -> None:
-        """Make it anew: 22 MB of packages and 54 MB of wheels; needs no root and changes nothing of the system.
+        """Make it anew: 36 MB of packages and 54 MB of wheels; needs no root and changes nothing of the system.
 
         Raises:
             MissingDependencyError: this machine cannot: a tool is missing, apt-get or pip cannot fetch a part, or the
@@ -85,7 +85,9 @@ class EmulatedPi:
         if cpu not in CPUS:
             raise InputError(f"no emulated CPU is called {cpu!r}; choose from {', '.join(CPUS)}")
         if not self.ready:
-            raise MissingDependencyError(f"the emulated Raspberry Pi is not here; run: nbedge doctor --install {self.name}")
+            raise MissingDependencyError(
+                f"the emulated Raspberry Pi is not here; run: nbedge doctor --install {self.name}"
+            )
         return self._command(cpu, counting), self._variables(site)
 
     def site_with(self, requirement: str) -> Path:
@@ -94,13 +96,20 @@ class EmulatedPi:
         Raises:
             MissingDependencyError: it is not here, and pip cannot fetch it.
         """
-        site = self.folder / "sites" / requirement
-        if not site.exists():
+        site = self._site(requirement)
+        if not self.has_site(requirement):
             part = site.with_name(f".{site.name}")
             shutil.rmtree(part, ignore_errors=True)
             userland.unpack_wheels((requirement,), part)
             part.rename(site)
         return site
+
+    def has_site(self, requirement: str) -> bool:
+        """Return whether the folder of `site_with` is here."""
+        return self._site(requirement).exists()
+
+    def _site(self, requirement: str) -> Path:
+        return self.folder / "sites" / requirement
 
     @property
     def _counter(self) -> Path:

@@ -1,4 +1,4 @@
-"""What an emulated Raspberry Pi is made of: Debian packages, wheels and the files of its board; nothing is installed."""
+"""What an emulated Raspberry Pi is made of: Debian packages, wheels, and what the kernel says of its board."""
 
 import os
 import shutil
@@ -54,10 +54,12 @@ def need_tools() -> None:
         MissingDependencyError: it is not Linux, or lacks one of `TOOLS`.
     """
     if sys.platform != "linux":
-        raise MissingDependencyError(f"an emulated Raspberry Pi needs Debian 12, and this is {sys.platform}")
+        raise MissingDependencyError(f"an emulated Raspberry Pi needs Linux, and this is {sys.platform}")
     missing = next((tool for tool in TOOLS if not shutil.which(tool)), None)
     if missing:
-        raise MissingDependencyError(f"an emulated Raspberry Pi needs {missing}; run: apt-get install dpkg apt gcc")
+        raise MissingDependencyError(
+            f"an emulated Raspberry Pi needs {missing}, which is not here; make it on Debian 12 with gcc"
+        )
 
 
 def architecture() -> str:
