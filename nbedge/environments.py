@@ -18,6 +18,12 @@ READY = "ready"
 SOURCES = ("nbedge", "nbedge_exporters")
 
 
+def folder_of(name: str) -> Path:
+    """Return where the environment called `name` lies."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "nbedge" / "environments" / name
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """One environment.
@@ -35,8 +41,7 @@ class Environment:
     @property
     def folder(self) -> Path:
         """Where it lies."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return cache / "nbedge" / "environments" / self.name
+        return folder_of(self.name)
 
     @property
     def python(self) -> Path:

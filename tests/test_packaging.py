@@ -18,7 +18,7 @@ pytestmark = pytest.mark.group("packaging")
 ROOT = Path(__file__).parents[1]
 INFO = f"nbedge-{nbedge.__version__}.dist-info"
 WANTED = {
-    "nbedge/py.typed", "nbedge/__main__.py", "nbedge/report/template.html",
+    "nbedge/py.typed", "nbedge/__main__.py", "nbedge/report/template.html", "nbedge/device/instructions.c",
     "nbedge_exporters/py.typed", "nbedge_exporters/onnx.py", "nbedge_exporters/onnx_int8.py",
     "nbedge_exporters/tflite.py", f"{INFO}/licenses/LICENSE",
 }  # fmt: skip
@@ -64,7 +64,7 @@ def test_the_wheel_holds_two_packages_and_nothing_else(installed: Installed) -> 
         metadata = Parser().parsestr(wheel.read(f"{INFO}/METADATA").decode())
     assert {name.partition("/")[0] for name in names} == {"nbedge", "nbedge_exporters", INFO}
     assert names >= WANTED
-    assert {Path(name).suffix for name in names if not name.startswith(INFO)} <= {".py", ".typed", ".html"}
+    assert {Path(name).suffix for name in names if not name.startswith(INFO)} <= {".py", ".typed", ".html", ".c"}
     base = [str(line) for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in str(line)]
     assert [line.partition(">")[0] for line in sorted(base)] == ["click", "numpy", "rich"]
 

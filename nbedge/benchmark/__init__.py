@@ -5,12 +5,13 @@ Needs numpy and the runtime of the file, nothing else.
 
 from nbedge.benchmark.case import RUNTIMES, TIMED, Case, cases
 from nbedge.benchmark.comparison import Comparison, compare
+from nbedge.benchmark.emulated import EmulatedMachine
 from nbedge.benchmark.local import LocalMachine
 from nbedge.benchmark.measurement import Latency, Measurement, Memory
 from nbedge.benchmark.measuring import Machine, measure
 from nbedge.machine import conditions
 
 __all__ = [
-    "RUNTIMES", "TIMED", "Case", "Comparison", "Latency", "LocalMachine", "Machine", "Measurement", "Memory", "cases",
-    "compare", "conditions", "measure",
+    "RUNTIMES", "TIMED", "Case", "Comparison", "EmulatedMachine", "Latency", "LocalMachine", "Machine", "Measurement",
+    "Memory", "cases", "compare", "conditions", "measure",
 ]  # fmt: skip

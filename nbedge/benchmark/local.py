@@ -51,7 +51,8 @@ class LocalMachine:
             self._command(job["runtime"]), input=json.dumps(dict(job)), capture_output=True, encoding="utf-8",
             errors="replace", check=False, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         )  # fmt: skip
-        return result_of(done.stdout, job, f"exit status {done.returncode}: {_last_line(done.stderr)}")
+        cure = f"run: pip install 'nbedge[{EXTRAS.get(job['runtime'], 'tflite')}]'"
+        return result_of(done.stdout, job, f"exit status {done.returncode}: {last_line(done.stderr)}", cure)
 
     def _command(self, runtime: str) -> list[str]:
         if runtime in WITHIN:
@@ -64,13 +65,14 @@ class LocalMachine:
         return [str(own.python) if own else sys.executable, str(self._agent)]
 
 
-def result_of(output: str, job: Mapping[str, Any], otherwise: str) -> dict[str, Any]:
+def result_of(output: str, job: Mapping[str, Any], otherwise: str, cure: str) -> dict[str, Any]:
     """Return what the agent found, read from the last line that it printed.
 
     Args:
         output: of the agent.
         job: that it was given.
         otherwise: what is known if it never got so far.
+        cure: what to do where the runtime is missing.
 
     Raises:
         InputError: the file could not be run.
@@ -80,8 +82,7 @@ def result_of(output: str, job: Mapping[str, Any], otherwise: str) -> dict[str, 
     lines = [line for line in output.splitlines() if line.startswith(SENTINEL)]
     said: dict[str, Any] = json.loads(lines[-1].removeprefix(SENTINEL)) if lines else {"error": otherwise, "kind": ""}
     if said.get("kind") == "missing":
-        extra = EXTRAS.get(job["runtime"], "tflite")
-        raise MissingDependencyError(f"{name} cannot be measured: {said['error']}; run: pip install 'nbedge[{extra}]'")
+        raise MissingDependencyError(f"{name} cannot be measured: {said['error']}; {cure}")
     if "error" in said:
         raise InputError(
             f"{name} could not be run in {job['runtime']} ({said['error']}); check that the file is whole, or export "
@@ -91,6 +92,7 @@ def result_of(output: str, job: Mapping[str, Any], otherwise: str) -> dict[str, 
     return found
 
 
-def _last_line(text: str) -> str:
+def last_line(text: str) -> str:
+    """Return the last line of `text` that holds something."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "no message"

@@ -12,6 +12,7 @@ from nbedge import benchmark
 from nbedge.benchmark import Case, Comparison, Machine, Measurement, baseline
 from nbedge.cli import measured
 from nbedge.cli.screen import Screen, fail, refuse_given, with_screen
+from nbedge.device.emulated import CPUS
 from nbedge.errors import GateError, InputError, needs
 from nbedge.progress import bar
 
@@ -33,7 +34,7 @@ class Numbers(click.ParamType[tuple[int, ...]]):
 
 @click.command(name="bench")
 @click.argument("paths", metavar="FILE...", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--on", default="local", show_default=True, help="Where: local.")
+@click.option("--on", default="local", show_default=True, help="Where: local or emulated:CPU.")
 @click.option("--runtime", "runtimes", multiple=True, metavar="NAME", help="Instead of each file's usual one.")
 @click.option("--threads", default=(1,), type=Numbers(), help="Of the runtime, for example 1,4; default 1.")
 @click.option("--processes", default=5, show_default=True, type=click.IntRange(min=1), help="Fresh processes a file.")
@@ -103,10 +104,15 @@ def _refuse_unfit(
 
 @contextmanager
 def _machine(on: str) -> Iterator[Machine]:
+    kind, _, which = on.partition(":")
+    if kind == "emulated":
+        with benchmark.EmulatedMachine(which) as machine:
+            yield machine
+        return
     if on != "local":
-        raise InputError(f"cannot measure on {on!r}; supported is 'local', the machine that this runs on")
-    with benchmark.LocalMachine() as machine:
-        yield machine
+        raise InputError(f"cannot measure on {on!r}; give local, or emulated:{'|'.join(CPUS)}")
+    with benchmark.LocalMachine() as here:
+        yield here
 
 
 @contextmanager

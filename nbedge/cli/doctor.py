@@ -8,7 +8,8 @@ import click
 from rich.text import Text
 
 from nbedge.cli.screen import Screen, with_screen
-from nbedge.environments import ENVIRONMENTS, install
+from nbedge.device.emulated import EmulatedPi
+from nbedge.environments import ENVIRONMENTS, Environment, install
 from nbedge.errors import InputError
 
 #: distribution, extra that brings it, what it is for
@@ -31,6 +32,8 @@ PARTS = (
     ("torch-pruning", "prune", "prune channels"),
 )
 EXTRAS = tuple(dict.fromkeys(extra for _, extra, _ in PARTS))
+#: what lies in a folder of its own, by name
+APART: dict[str, Environment | EmulatedPi] = {**ENVIRONMENTS, EmulatedPi().name: EmulatedPi()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +47,13 @@ class Part:
 
 
 @click.command(name="doctor")
-@click.option("--install", "what", metavar="WHAT", help=f"One of {', '.join((*EXTRAS, *ENVIRONMENTS))}.")
+@click.option("--install", "what", metavar="WHAT", help=f"One of {', '.join((*EXTRAS, *APART))}.")
 @with_screen
 def command(screen: Screen, what: str | None) -> None:
     """List every part that nbedge can use; with --install, get one of them."""
     if what:
         _install(screen, what)
-    parts = [*_packages(), *_environments()]
+    parts = [*_packages(), *_apart()]
     rows = [(p.name, p.found or Text("missing", "yellow"), p.used_for, "" if p.found else p.cure) for p in parts]
     screen.table(f"Python {sys.version.split()[0]}", ("package", "version", "used for", "to install"), rows)
     screen.result({"python": sys.version.split()[0], "parts": [asdict(part) for part in parts]})
@@ -67,19 +70,19 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _environments() -> list[Part]:
+def _apart() -> list[Part]:
     return [
         Part(e.name, f"{e.used_for} (its own environment)", "ready" if e.ready else None,
              f"nbedge doctor --install {e.name}")
-        for e in ENVIRONMENTS.values()
+        for e in APART.values()
     ]  # fmt: skip
 
 
 def _install(screen: Screen, what: str) -> None:
     if what in EXTRAS:
         install(sys.executable, (f"nbedge[{what}]",))
-    elif what in ENVIRONMENTS:
-        screen.note(f"making {ENVIRONMENTS[what].folder}")
-        ENVIRONMENTS[what].make()
+    elif what in APART:
+        screen.note(f"making {APART[what].folder}")
+        APART[what].make()
     else:
-        raise InputError(f"--install {what}: nothing of that name; choose from {', '.join((*EXTRAS, *ENVIRONMENTS))}")
+        raise InputError(f"--install {what}: nothing of that name; choose from {', '.join((*EXTRAS, *APART))}")
