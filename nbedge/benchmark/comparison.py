@@ -76,7 +76,7 @@ def compare(
         raise InputError(f"{blocks} blocks are too few to compare; give {BLOCKS} or more")
     if not machine.timed:
         raise InputError(f"the clock of {machine.name} says nothing; compare sizes, arenas or instructions there")
-    jobs = [job_of(case, machine, seconds) for case in (before, after)]
+    jobs = [{**job_of(case, machine, seconds), "sidecar": None} for case in (before, after)]  # the invoke alone
     medians: list[list[float]] = [[], []]
     wanted = blocks
     found = None
