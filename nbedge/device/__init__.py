@@ -1,0 +1,1 @@
+"""Machines that files are measured on, other than this one."""
