@@ -100,7 +100,8 @@ class Sshd:
     @property
     def sessions(self) -> list[int]:
         """The processes of its connections."""
-        return [pid for pid in _children(self.pid) for pid in (pid, *_children(pid)) if _name(pid) == "sshd"]
+        own = _children(self.pid)
+        return [pid for pid in (*own, *(child for pid in own for child in _children(pid))) if _name(pid) == "sshd"]
 
     def accept_host_key(self) -> None:
         """Make its host key known to the client, as a person does at the first connection."""
@@ -109,16 +110,10 @@ class Sshd:
 
 
 @contextmanager
-def serving(folder: Path, home: Path | None = None) -> Iterator[Sshd]:
+def serving(folder: Path) -> Iterator[Sshd]:
     """Run one, with everything it needs in `folder`."""
-    shell = _prepare(folder, home)
     port = _free_port()
-    (folder / "sshd_config").write_text(CONFIGURATION.format(port=port, folder=folder))
-    (folder / "config").write_text(CLIENT.format(folder=folder))
-    user = f"{os.getuid()}:{os.getgid()}"
-    passwd = f"pi:x:{user}::{folder / 'home'}:{shell}\nsshd:x:65534:65534::/:/usr/sbin/nologin\n"
-    (folder / "passwd").write_text(passwd)
-    (folder / "group").write_text(f"pi:x:{os.getgid()}:\nnogroup:x:65534:\n")
+    _prepare(folder, port)
     libraries = sorted({str(file.parent) for file in FETCHED.rglob("*.so*")})
     environment = {
         **os.environ,
@@ -140,12 +135,16 @@ def serving(folder: Path, home: Path | None = None) -> Iterator[Sshd]:
         process.wait()
 
 
-def _prepare(folder: Path, home: Path | None) -> str:
-    """Make home, keys and shell; return the shell."""
-    (folder / "home").symlink_to(home) if home else (folder / "home").mkdir(parents=True)
+def _prepare(folder: Path, port: int) -> None:
+    """Write keys, configurations, and the list of users."""
+    (folder / "home").mkdir(parents=True)
     for name in ("host_key", "key", "other_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
-    return "/bin/sh"
+    (folder / "sshd_config").write_text(CONFIGURATION.format(port=port, folder=folder))
+    (folder / "config").write_text(CLIENT.format(folder=folder))
+    user = f"pi:x:{os.getuid()}:{os.getgid()}::{folder / 'home'}:/bin/sh"
+    (folder / "passwd").write_text(f"{user}\nsshd:x:65534:65534::/:/usr/sbin/nologin\n")
+    (folder / "group").write_text(f"pi:x:{os.getgid()}:\nnogroup:x:65534:\n")
 
 
 def _free_port() -> int:

@@ -37,13 +37,13 @@ class Address:
         """
         try:
             parts = urlsplit(text)
+            if parts.password is not None:
+                raise _refusal("ssh://...", "it holds a password, which ssh takes from no address; use a key")
             host, port = _host(parts.netloc), parts.port
         except ValueError as error:
-            raise _refusal(text, str(error).replace(":", "")) from error
+            raise _refusal(text, str(error)) from error
         if parts.scheme != "ssh":
             raise _refusal(text, "it does not begin with ssh://")
-        if parts.password is not None:
-            raise _refusal("ssh://...", "it holds a password, which ssh takes from nobody; use a key")
         if parts.path.strip("/") or parts.query or parts.fragment:
             raise _refusal(text, "something follows the host")
         if not _HOST.fullmatch(host):

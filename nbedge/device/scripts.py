@@ -7,6 +7,9 @@ CACHE = ".cache/nbedge/device"
 #: begins the line of ours in whatever else the shell there prints
 MARK = "NBEDGE-DEVICE "
 
+#: ends with its input, which ends with the process at the other end, however that ends
+HOLD = "exec cat >/dev/null"
+
 #: $1 an interpreter, $2 what it runs
 PYTHON = '"$1" -c "$2"'
 

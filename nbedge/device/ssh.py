@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ class Connection:
 
     Attributes:
         address: where it is.
-        python: its interpreter, a name or a path there.
+        python: its interpreter, a name or a path there; a relative one counts from the user's folder.
         device: what there is.
     """
 
@@ -125,7 +126,7 @@ class Connection:
         interpreter = interpreter or self.python
         line = json.dumps(job)
         outcome = self._transport.execute(
-            scripts.GUARD, f"{seconds:g}", interpreter, agent, line=line, seconds=seconds
+            scripts.GUARD, str(math.ceil(seconds)), interpreter, agent, line=line, seconds=seconds
         )
         result = _marked(outcome, SENTINEL)
         if result is not None:
@@ -158,7 +159,7 @@ class Connection:
         key = json.dumps([self.python, self.device.python, *requirements])
         folder = f"{self.device.cache}/environments/{hashlib.sha256(key.encode()).hexdigest()[:16]}"
         script = ("sh", "-c", f"export LC_ALL=C\n{scripts.MAKE_ENVIRONMENT}", "sh", self.python, folder, *requirements)
-        outcome = self._transport.execute(scripts.GUARD, f"{seconds:g}", *script, seconds=seconds)
+        outcome = self._transport.execute(scripts.GUARD, str(math.ceil(seconds)), *script, seconds=seconds)
         if outcome.status:
             what = f"install {', '.join(requirements)}"
             raise failures.of_command(self.address, outcome, what, "check its network and pip")
@@ -176,11 +177,12 @@ class Connection:
 
 
 def _marked(outcome: Outcome, mark: str) -> dict[str, Any] | None:
-    """Return the JSON object of the last line that begins with `mark`; what else is printed there does not matter."""
+    """Return the JSON object after the last `mark`; what else is printed there does not matter."""
     for line in reversed(outcome.out.splitlines()):
-        if line.startswith(mark):
+        _, marked, rest = line.partition(mark)
+        if marked:
             try:
-                found = json.loads(line.removeprefix(mark))
+                found = json.loads(rest)
             except json.JSONDecodeError:
                 return None
             return found if isinstance(found, dict) else None

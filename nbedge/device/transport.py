@@ -13,7 +13,7 @@ from typing import IO, Any
 from nbedge.device import failures
 from nbedge.device.address import Address
 from nbedge.device.failures import Outcome
-from nbedge.device.scripts import as_command
+from nbedge.device.scripts import HOLD, as_command
 from nbedge.errors import MissingDependencyError
 
 #: seconds until a host that does not answer is given up
@@ -63,9 +63,9 @@ class Transport:
         """
         folder = TemporaryDirectory(prefix="nbedge-")  # a short path: a socket's may have 104 characters
         with TemporaryFile() as said:
-            command = [*_ssh(folder.name), "-M", "-N", *address.arguments]
+            command = [*_ssh(folder.name), "-M", *address.arguments, as_command(HOLD)]
             try:
-                transport = cls(address, folder, _start(command, subprocess.DEVNULL, subprocess.DEVNULL, said))
+                transport = cls(address, folder, _start(command, subprocess.PIPE, subprocess.DEVNULL, said))
                 transport._wait(said)
             except BaseException:
                 folder.cleanup()
