@@ -40,7 +40,7 @@ $(INSTALLED_TIMM): pyproject.toml constraints.txt
 	@$(VENV_TIMM)/bin/python -m pip --disable-pip-version-check check
 	@touch $@
 
-setup-environments: $(ENVIRONMENTS)/.installed  ## make .venv-environments: tools whose pins collide with others'
+setup-environments: $(ENVIRONMENTS)/.installed $(ENVIRONMENTS)/sshd/ready  ## make .venv-environments: tools whose pins collide with others'
 
 $(ENVIRONMENTS)/.installed: $(INSTALLED) nbedge/environments.py
 	@echo "Installing litert-torch, tflite-runtime and ExecuTorch into $(ENVIRONMENTS); this takes three minutes and 5 GB of disk"
@@ -50,6 +50,10 @@ $(ENVIRONMENTS)/.installed: $(INSTALLED) nbedge/environments.py
 	@# holds the reader that Google generates of the schema of TFLite Metadata
 	@$(PIP) download -q --no-deps --dest $(ENVIRONMENTS)/readers mediapipe==1.2.3
 	@touch $@
+
+# what cannot be tested without it says so, as on systems that are not Debian's kin
+$(ENVIRONMENTS)/sshd/ready: | $(INSTALLED)
+	@$(BIN)/python tests/sshd.py || echo "No sshd could be fetched into $(ENVIRONMENTS); tests/test_ssh.py needs apt-get"
 
 demo: setup  ## the whole path on Fashion-MNIST, with a report
 	$(BIN)/nbedge run sample_models/fashion_mnist/recipe.toml --out $(DEMO) --overwrite

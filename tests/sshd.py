@@ -3,9 +3,9 @@
     python tests/sshd.py
 
 fetches Debian's and unpacks it beside the environments. It runs as whoever runs the tests and lets in that user alone,
-under the name `pi`, with a home and a shell of its own: libnss_wrapper gives it a passwd file of ours. That file has the
-user `sshd` too, whom an sshd that root runs wants; its other wish, /run/sshd, an empty folder to lock a process
-without rights into, is edited out of the copy.
+under the name `pi` and with a home of its own: libnss_wrapper shows it a list of users of ours. That list has the user
+`sshd` too, whom an sshd that root runs wants. Its other wish is /run/sshd, an empty folder to lock a process without
+rights into: that name is edited out of the copy.
 """
 
 import os
@@ -58,7 +58,16 @@ def fetch() -> None:
     shutil.rmtree(FETCHED, ignore_errors=True)
     lists = FETCHED / "lists"
     (lists / "partial").mkdir(parents=True)
-    apt = ["apt-get", "-qq", "-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={lists}", "-o", "APT::Sandbox::User="]
+    apt = [
+        "apt-get",
+        "-qq",
+        "-o",
+        f"Dir::State::lists={lists}",
+        "-o",
+        f"Dir::Cache={lists}",
+        "-o",
+        "APT::Sandbox::User=",
+    ]
     subprocess.run([*apt, "update"], check=True)
     subprocess.run([*apt, "download", *PACKAGES], cwd=FETCHED, check=True)
     for package in FETCHED.glob("*.deb"):
@@ -185,6 +194,9 @@ def _name(pid: int) -> str:
 
 
 if __name__ == "__main__":
-    if not READY.exists():
-        fetch()
+    try:
+        if not READY.exists():
+            fetch()
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(str(error))
     sys.stdout.write(f"{SSHD}\n")

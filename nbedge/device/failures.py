@@ -68,7 +68,8 @@ def of_connecting(address: Address, said: str) -> DeviceError:
 def lost(address: Address) -> DeviceError:
     """Return that the connection is gone."""
     return DeviceError(
-        f"the connection to {address} was lost; check its power and network, and whether it has rebooted, then try again"
+        f"the connection to {address} was lost; "
+        "check its power and network, and whether it has rebooted, then try again"
     )
 
 
@@ -139,7 +140,7 @@ def illegal_instruction(address: Address, machine: str, versions: dict[str, str]
     first = next(iter(versions.items()), None)
     cure = f"pip install '{first[0]}!={first[1]}'" if first else "pip install"
     return DeviceError(
-        f"{names} on {address} died of an illegal instruction: it was built for a later processor than that {machine}; "
+        f"{names} on {address} died of an illegal instruction: it was built for a later processor than this {machine}; "
         f"install another version there: {cure}"
     )
 

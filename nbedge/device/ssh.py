@@ -132,9 +132,7 @@ class Connection:
         if result is not None:
             return result
         if outcome.status == _SIGILL:
-            raise failures.illegal_instruction(
-                self.address, self.device.machine, self._runtimes(outcome, interpreter)
-            )
+            raise failures.illegal_instruction(self.address, self.device.machine, self._runtimes(outcome, interpreter))
         raise failures.of_measuring(self.address, outcome, self.device.machine, interpreter, seconds)
 
     def _runtimes(self, outcome: Outcome, interpreter: str) -> dict[str, str]:
