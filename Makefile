@@ -53,7 +53,7 @@ $(ENVIRONMENTS)/.installed: $(INSTALLED) nbedge/environments.py
 
 # what cannot be tested without it says so, as on systems that are not Debian's kin
 $(ENVIRONMENTS)/sshd/ready: | $(INSTALLED)
-	@$(BIN)/python tests/sshd.py || echo "No sshd could be fetched into $(ENVIRONMENTS); tests/test_ssh.py needs apt-get"
+	@$(BIN)/python tests/device/sshd.py || echo "No sshd could be fetched into $(ENVIRONMENTS); tests/test_ssh.py needs apt-get"
 
 demo: setup  ## the whole path on Fashion-MNIST, with a report
 	$(BIN)/nbedge run sample_models/fashion_mnist/recipe.toml --out $(DEMO) --overwrite

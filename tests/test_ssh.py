@@ -169,6 +169,21 @@ def test_a_result_counts_whatever_the_exit_status_is(pi: Sshd, agent: Path) -> N
         assert device.run(there, {"result": {"a": 1}, "status": 3}, 20) == {"a": 1}
 
 
+def test_a_login_shell_may_print(pi: Sshd, agent: Path) -> None:
+    users = pi.folder / "passwd"
+    before = users.read_text()
+    (pi.home / ".bashrc").write_text("printf welcome; echo be kind >&2; cd /\n")
+    users.write_text(before.replace("/bin/sh", "/bin/bash"))
+    try:
+        with connection(pi) as device:
+            there = device.put([agent])[agent]
+            assert device.run(there, {"result": {"a": 1}}, 20) == {"a": 1}
+            device.clean()
+    finally:
+        users.write_text(before)
+    assert [path.name for path in pi.home.iterdir()] == [".bashrc"]
+
+
 def test_it_is_one_connection(pi: Sshd, agent: Path) -> None:
     before = (pi.folder / "log").read_text().count("Accepted publickey")
     with connection(pi) as device:
@@ -338,7 +353,7 @@ def test_a_connection_that_breaks_leaves_no_process(
     noted = tmp_path / "processes"
     breaker = subprocess.Popen(
         [sys.executable, "-c", BREAK, str(noted), str(pi.pid), str(int(sent))],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "device")},
     )
     said = failed(pi, agent, {"processes": str(noted), "sleep": 60}, seconds=60)
     assert breaker.wait() == 0

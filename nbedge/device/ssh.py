@@ -99,7 +99,7 @@ class Connection:
         """
         names = {path: files.sha256(path) + path.suffix for path in paths}
         there = self._transport.execute(scripts.DIGESTS, *names.values()).out if names else ""
-        for path, name in names.items():
+        for name, path in {name: path for path, name in names.items()}.items():
             if f"{name[:64]}  {name}" not in there.splitlines():
                 self._send(path, name)
         return {path: f"{self.device.cache}/files/{name}" for path, name in names.items()}
@@ -113,6 +113,9 @@ class Connection:
 
     def run(self, agent: str, job: dict[str, Any], seconds: float, interpreter: str | None = None) -> dict[str, Any]:
         """Let an agent do a job; return its result. It ends after `seconds`, or with the connection.
+
+        The agent prints `SENTINEL` and a JSON object last. One that measures in a process of its own ends as that did:
+        with 128 and the number of the signal; it may print `RUNTIME` before.
 
         Args:
             agent: where it lies there, as `put` says.

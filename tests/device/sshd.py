@@ -1,6 +1,6 @@
 """A real sshd for the tests; nothing is installed into the system, and no rights are needed that the tests lack.
 
-    python tests/sshd.py
+    python tests/device/sshd.py
 
 fetches Debian's and unpacks it beside the environments. It runs as whoever runs the tests and lets in that user alone,
 under the name `pi` and with a home of its own: libnss_wrapper shows it a list of users of ours. That list has the user
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 
-FETCHED = Path(__file__).parent.parent / ".venv-environments" / "sshd"
+FETCHED = Path(__file__).parent.parent.parent / ".venv-environments" / "sshd"
 READY = FETCHED / "ready"
 #: libwrap0 is what small systems lack of what sshd needs
 PACKAGES = ("openssh-server", "libnss-wrapper", "libwrap0")
@@ -58,16 +58,8 @@ def fetch() -> None:
     shutil.rmtree(FETCHED, ignore_errors=True)
     lists = FETCHED / "lists"
     (lists / "partial").mkdir(parents=True)
-    apt = [
-        "apt-get",
-        "-qq",
-        "-o",
-        f"Dir::State::lists={lists}",
-        "-o",
-        f"Dir::Cache={lists}",
-        "-o",
-        "APT::Sandbox::User=",
-    ]
+    own = [f"-oDir::State::lists={lists}", f"-oDir::Cache={lists}", "-oAPT::Sandbox::User="]
+    apt = ["apt-get", "-qq", *own]
     subprocess.run([*apt, "update"], check=True)
     subprocess.run([*apt, "download", *PACKAGES], cwd=FETCHED, check=True)
     for package in FETCHED.glob("*.deb"):
