@@ -16,6 +16,11 @@ _CPUS = Path("/sys/devices/system/cpu")
 _THERMAL = Path("/sys/class/thermal/thermal_zone0/temp")
 _BOARD = Path("/proc/device-tree/model")
 _OS = Path("/etc/os-release")
+_PROGRAM = Path("/proc/thread-self/exe")
+#: number of a processor in an ELF file -> what `uname -m` calls machines that run it; 64-bit ones run 32-bit programs
+_ELF = {
+    62: ("x86_64",), 183: ("aarch64",), 40: ("armv7l", "armv6l", "armv8l", "aarch64"), 3: ("i386", "i686", "x86_64")
+}  # fmt: skip
 #: instruction sets that decide how fast integers are: flag in /proc/cpuinfo -> its usual name
 _SETS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx_vnni": "AVX-VNNI", "avx512_vnni": "AVX512-VNNI", "asimd": "NEON",
          "neon": "NEON", "asimddp": "dot product", "i8mm": "int8 matrix"}  # fmt: skip
@@ -27,12 +32,14 @@ THROTTLED = ("under-voltage", "frequency capped", "throttled", "soft temperature
 def conditions() -> dict[str, Any]:
     """Return what to state beside every figure; a value that cannot be read is None.
 
-    Keys: board (a Raspberry Pi's model), cpu_model, instruction_sets, cores, affinity (numbers of those that this
-    process may use), machine, kernel, os, python, load_average_1min, governor, frequency_mhz and frequency_max_mhz (of
-    the first core), temperature_c, throttled (the flags of a Raspberry Pi, a number).
+    Keys: emulated (whether an emulator runs this process: its clock says nothing), board (a Raspberry Pi's model),
+    cpu_model, instruction_sets, cores, affinity (numbers of those that this process may use), machine, kernel, os,
+    python, load_average_1min, governor, frequency_mhz and frequency_max_mhz (of the first core), temperature_c,
+    throttled (the flags of a Raspberry Pi, a number).
     """
     affinity = _affinity()
     return {
+        "emulated": emulated(),
         "board": _read(_BOARD).rstrip("\0") or None,
         "cpu_model": cpu_model(),
         "instruction_sets": instruction_sets(),
@@ -49,6 +56,20 @@ def conditions() -> dict[str, Any]:
         "temperature_c": _thousandth(_THERMAL),
         "throttled": throttled(),
     }
+
+
+def emulated() -> bool:
+    """Return whether the program that the kernel runs is one for another processor than this process sees: qemu's.
+
+    qemu shows its guest the guest's program at /proc/self/exe, but not at this path.
+    """
+    try:
+        with _PROGRAM.open("rb") as program:
+            head = program.read(20)
+    except OSError:
+        return False
+    kind = _ELF.get(int.from_bytes(head[18:20], "little")) if head[:4] == b"\x7fELF" else None
+    return kind is not None and platform.machine() not in kind
 
 
 def cpu_model() -> str | None:

@@ -14,8 +14,7 @@ import pytest
 
 import nbedge
 from nbedge import machine
-from nbedge.agent import energy, memory, timing
-from nbedge.agent.__main__ import SENTINEL
+from nbedge.agent import SENTINEL, energy, memory, timing
 from nbedge.agent.engines import ENGINES, MissingRuntimeError, imported
 from nbedge.agent.inputs import UnfitInputError, inputs, random_input
 from nbedge.agent.micro import arena_of
@@ -94,8 +93,7 @@ def test_the_same_kernels_give_the_same_bytes(agent: Path) -> None:
 @pytest.mark.group("bench")
 def test_the_agent_counts_calls_instead_of_time_where_it_is_told_to(agent: Path) -> None:
     found = said(agent, job(EXPORTS / "fashion_mnist.int8.onnx", "onnxruntime", invokes=3))["result"]
-    assert found["invokes"] == 3
-    assert "samples" not in found
+    assert not {"samples", "memory", "end_to_end"} & found.keys()
 
 
 @pytest.mark.group("bench")

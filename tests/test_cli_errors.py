@@ -189,7 +189,10 @@ BAD = [
     Bad("bench cut.onnx --blocks 12", ("--blocks has no effect here", "leave it out")),
     Bad("bench cut.onnx --plot drawing.gif", ("drawing.gif is no drawing", ".svg, .png, .pdf")),
     Bad("bench --compare cut.onnx cut.onnx", ("cut.onnx holds no measurements", "nbedge bench --json")),
-    Bad("bench cut.onnx --on ssh://pi@raspberrypi.local", ("'ssh://pi@raspberrypi.local'", "supported is 'local'")),
+    Bad("bench cut.onnx --on raspberrypi", ("cannot measure on 'raspberrypi'", "ssh://USER@HOST")),
+    Bad("bench cut.onnx --on ssh://pi:secret@raspberrypi", ("password",)),
+    Bad("bench cut.onnx --on emulated:cortex-m4", ("'cortex-m4'", "cortex-a72")),
+    Bad("bench cut.onnx --setup", ("--setup has no effect here", "leave it out")),
     Bad("export tiny.safetensors --format onxx --calib folder:pictures", ("'onxx'", "installed are onnx: ")),
     Bad("export tiny.safetensors --quant int9 --calib folder:pictures", ("'int9'", "choose from fp32")),
     # runs

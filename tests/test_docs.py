@@ -66,6 +66,7 @@ TOO_LONG = {
     "nbedge export contracted.safetensors --format pte --quant fp32,int8-float-io --calib folder:pictures",
     "nbedge verify contracted.safetensors exports/contracted.fp32.pte exports/contracted.int8-float-io.pte "
     "--data folder:pictures",
+    "nbedge bench exports/new.int8.tflite --on ssh://pi@raspberrypi.local --setup --threads 1,4",
     "nbedge bench exports/new.int8.tflite --against exports/released.int8.tflite --fail-if ratio:1.05 "
     "--fail-if size:1.02",
     "nbedge train --from giant.safetensors --control control.safetensors --data folder:PATH --out runs/transfer",

@@ -1,7 +1,4 @@
-"""`python agent.pyz < job.json`: do the job, and print `NBEDGE-RESULT {json}` as the last line.
-
-Only that line says that the job was done: an exit status gets lost on the way through ssh.
-"""
+"""`python agent.pyz < job.json`: do the job, and print `NBEDGE-RESULT {json}` as the last line."""
 
 from __future__ import annotations
 
@@ -10,10 +7,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from nbedge.agent import SENTINEL
 from nbedge.agent.engines import ENGINES, Engine, MissingRuntimeError
 from nbedge.agent.perform import perform
-
-SENTINEL = "NBEDGE-RESULT "
 
 
 def main(engines: dict[str, Callable[[], Engine]] = ENGINES) -> None:

@@ -6,6 +6,7 @@ Nothing is copied in or out between two calls, so that a call is the invoke and 
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from nbedge.agent import RUNTIME
 from nbedge.agent.micro import open_micro
 from nbedge.machine import onnxruntime_kernels
 
@@ -182,15 +184,18 @@ def imported(module: str, distribution: str) -> tuple[Any, str]:
         MissingRuntimeError: it is not installed.
     """
     try:
+        known = f"{distribution} {version(distribution)}"
+    except PackageNotFoundError:  # unpacked, not installed; or not there
+        known = distribution
+    sys.stdout.write(f"{RUNTIME}{known}\n")
+    sys.stdout.flush()
+    try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
             raise  # the runtime is there and lacks something of its own
         raise MissingRuntimeError(f"the package {distribution!r} is not installed", name=distribution) from error
-    try:
-        return found, f"{distribution} {version(distribution)}"
-    except PackageNotFoundError:  # unpacked, not installed
-        return found, f"{distribution} {getattr(found, '__version__', 'of unknown version')}"
+    return found, known if " " in known else f"{distribution} {getattr(found, '__version__', 'of unknown version')}"
 
 
 def _shape(sizes: Any) -> tuple[int, ...]:

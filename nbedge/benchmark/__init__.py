@@ -9,9 +9,10 @@ from nbedge.benchmark.emulated import EmulatedMachine
 from nbedge.benchmark.local import LocalMachine
 from nbedge.benchmark.measurement import Latency, Measurement, Memory
 from nbedge.benchmark.measuring import Machine, measure
+from nbedge.benchmark.remote import RemoteMachine
 from nbedge.machine import conditions
 
 __all__ = [
     "RUNTIMES", "TIMED", "Case", "Comparison", "EmulatedMachine", "Latency", "LocalMachine", "Machine", "Measurement",
-    "Memory", "cases", "compare", "conditions", "measure",
+    "Memory", "RemoteMachine", "cases", "compare", "conditions", "measure",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Comparison: one file against another, in alternating blocks; and a limit on how much slower it may be."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -75,14 +75,14 @@ def compare(
     if blocks < BLOCKS:
         raise InputError(f"{blocks} blocks are too few to compare; give {BLOCKS} or more")
     if not machine.timed:
-        raise InputError(f"the clock of {machine.name} says nothing; compare sizes, arenas or instructions there")
+        raise _without_clock(machine)
     jobs = [{**job_of(case, machine, seconds), "sidecar": None} for case in (before, after)]  # the invoke alone
     medians: list[list[float]] = [[], []]
     wanted = blocks
     found = None
     while len(medians[0]) < wanted:
         for which in (0, 1) if len(medians[0]) % 2 == 0 else (1, 0):
-            medians[which].append(float(np.median(machine.run(jobs[which])["samples"]["ms"])))
+            medians[which].append(_median(machine, jobs[which]))
         if progress is not None:
             progress(len(medians[0]), wanted)
         if len(medians[0]) >= blocks:
@@ -91,3 +91,14 @@ def compare(
                 wanted = min(MOST, len(medians[0]) + 1)
     assert found is not None
     return found
+
+
+def _median(machine: Machine, job: Mapping[str, Any]) -> float:
+    found = machine.run(job)
+    if "samples" not in found:  # an emulator behind ssh
+        raise _without_clock(machine)
+    return float(np.median(found["samples"]["ms"]))
+
+
+def _without_clock(machine: Machine) -> InputError:
+    return InputError(f"the clock of {machine.name} says nothing; compare sizes, arenas or instructions there")

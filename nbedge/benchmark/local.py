@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nbedge.agent.__main__ import SENTINEL
+from nbedge.agent import SENTINEL
 from nbedge.benchmark.archive import write_agent
 from nbedge.environments import ENVIRONMENTS
 from nbedge.errors import InputError, MissingDependencyError
@@ -78,9 +78,20 @@ def result_of(output: str, job: Mapping[str, Any], otherwise: str, cure: str) ->
         InputError: the file could not be run.
         MissingDependencyError: its runtime is not installed.
     """
-    name = Path(job["file"]).name
     lines = [line for line in output.splitlines() if line.startswith(SENTINEL)]
-    said: dict[str, Any] = json.loads(lines[-1].removeprefix(SENTINEL)) if lines else {"error": otherwise, "kind": ""}
+    return found_in(
+        json.loads(lines[-1].removeprefix(SENTINEL)) if lines else {"error": otherwise, "kind": ""}, job, cure
+    )
+
+
+def found_in(said: Mapping[str, Any], job: Mapping[str, Any], cure: str) -> dict[str, Any]:
+    """Return what the agent found, of what it said of a job; `cure` is what to do where the runtime is missing.
+
+    Raises:
+        InputError: the file could not be run.
+        MissingDependencyError: its runtime is not installed.
+    """
+    name = Path(job["file"]).name
     if said.get("kind") == "missing":
         raise MissingDependencyError(f"{name} cannot be measured: {said['error']}; {cure}")
     if "error" in said:

@@ -34,7 +34,10 @@ class Numbers(click.ParamType[tuple[int, ...]]):
 
 @click.command(name="bench")
 @click.argument("paths", metavar="FILE...", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--on", default="local", show_default=True, help="Where: local or emulated:CPU.")
+@click.option("--on", default="local", show_default=True, help="Where: local, emulated:CPU or ssh://USER@HOST.")
+@click.option("--python", default="python3", show_default=True, help="With ssh://: the interpreter there.")
+@click.option("--setup", is_flag=True, help="With ssh://: make an environment with the runtimes there first.")
+@click.option("--clean", is_flag=True, help="With ssh://: remove afterwards all that was put there.")
 @click.option("--runtime", "runtimes", multiple=True, metavar="NAME", help="Instead of each file's usual one.")
 @click.option("--threads", default=(1,), type=Numbers(), help="Of the runtime, for example 1,4; default 1.")
 @click.option("--processes", default=5, show_default=True, type=click.IntRange(min=1), help="Fresh processes a file.")
@@ -50,10 +53,10 @@ class Numbers(click.ParamType[tuple[int, ...]]):
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it: .svg, .png or .pdf.")
 @with_screen
 def command(
-    screen: Screen, paths: tuple[Path, ...], on: str, runtimes: tuple[str, ...], threads: tuple[int, ...],
-    processes: int, seconds: float | None, data: str | None, against: Path | None, blocks: int,
-    limits: tuple[str, ...], require_stable: bool, sessions: tuple[Path, Path] | None, markdown: Path | None,
-    plot: Path | None,
+    screen: Screen, paths: tuple[Path, ...], on: str, python: str, setup: bool, clean: bool,
+    runtimes: tuple[str, ...], threads: tuple[int, ...], processes: int, seconds: float | None, data: str | None,
+    against: Path | None, blocks: int, limits: tuple[str, ...], require_stable: bool,
+    sessions: tuple[Path, Path] | None, markdown: Path | None, plot: Path | None,
 ) -> None:  # fmt: skip
     """Measure each FILE (.onnx, .tflite or a checkpoint); several are interleaved and can be compared."""
     if sessions:
@@ -61,7 +64,10 @@ def command(
         return
     asked = [baseline.Limit.parse(text) for text in limits]
     _refuse_unfit(paths, against, asked, plot)
-    with _machine(on) as machine, _real_inputs(data, paths) as inputs:
+    if clean and not paths:
+        with _machine(on, python, setup, clean):
+            return
+    with _machine(on, python, setup, clean) as machine, _real_inputs(data, paths) as inputs:
         found = _measured(screen, machine, paths, runtimes, threads, processes, seconds, inputs)
         compared = _compared(screen, machine, found, against, blocks, seconds, asked)
     rows = [row.to_dict() for row in found]
@@ -103,14 +109,23 @@ def _refuse_unfit(
 
 
 @contextmanager
-def _machine(on: str) -> Iterator[Machine]:
+def _machine(on: str, python: str, setup: bool, clean: bool) -> Iterator[Machine]:
+    if on.startswith("ssh://"):
+        with benchmark.RemoteMachine(on, python, setup) as there:
+            try:
+                yield there
+            finally:
+                if clean:
+                    there.clean()
+        return
+    refuse_given(("python", "setup", "clean"), f"nothing is put on {on}")
     kind, _, which = on.partition(":")
     if kind == "emulated":
         with benchmark.EmulatedMachine(which) as machine:
             yield machine
         return
     if on != "local":
-        raise InputError(f"cannot measure on {on!r}; give local, or emulated:{'|'.join(CPUS)}")
+        raise InputError(f"cannot measure on {on!r}; give local, ssh://USER@HOST, or emulated:{'|'.join(CPUS)}")
     with benchmark.LocalMachine() as here:
         yield here
 

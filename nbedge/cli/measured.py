@@ -29,6 +29,8 @@ def show(screen: Screen, rows: Rows, compared: Comparison | None) -> None:
         for row in timed:
             if row["verdict"] != "stable":
                 screen.say(f"{row['file']} is {row['verdict']}: {row['reason']}")
+    for row in (row for row in rows if row["verdict"] == "not timed" and row.get("instructions_per_inference") is None):
+        screen.say(f"{row['file']} ran in {row['runtime']} ({row['kernels']}), and was not timed: {row['reason']}")
     counted = [row for row in rows if row.get("instructions_per_inference") is not None]
     if counted:
         cells = [(row["file"], row["runtime"], number(row["instructions_per_inference"])) for row in counted]

@@ -10,16 +10,13 @@ from types import TracebackType
 from typing import Any
 
 from nbedge import files
+from nbedge.agent import RUNTIME, SENTINEL
 from nbedge.device import failures, scripts
 from nbedge.device.address import Address
 from nbedge.device.failures import Outcome
 from nbedge.device.requirements import DISTRIBUTIONS, OLDEST
 from nbedge.device.transport import Transport
 
-#: begins the last line of an agent that has measured
-SENTINEL = "NBEDGE-RESULT "
-#: begins a line that an agent may print before it loads a runtime: its distribution and version
-RUNTIME = "NBEDGE-RUNTIME "
 #: bytes a second that any network has
 _SLOWEST = 50_000
 _SIGILL = 132
