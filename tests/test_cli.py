@@ -91,6 +91,7 @@ def call(folder: Path, line: str, **variables: str) -> "subprocess.CompletedProc
     )  # fmt: skip
 
 
+BENCH_SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "bench.schema.json").read_text())
 SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "verify.schema.json").read_text())
 
 
@@ -292,6 +293,28 @@ def test_bench_measures_a_file(here: Path, onnx: str) -> None:
     assert row["latency_median_ms"] > 0
     assert row["size_bytes"] == (here / onnx).stat().st_size
     assert row["conditions"]["kernel"]
+    jsonschema.validate(found, BENCH_SCHEMA)
+
+
+def test_bench_compares_draws_and_ends_with_1_beyond_a_limit(here: Path, onnx: str) -> None:
+    line = f"bench {onnx} --against {onnx} --processes 1 --seconds 0.01"
+    found = answer(here, f"{line} --fail-if size:1 --markdown bench.md --plot bench.svg")
+    jsonschema.validate(found, BENCH_SCHEMA)
+    assert found["compared"]["blocks"] >= 10
+    assert "| median |" in (here / "bench.md").read_text()
+    assert "<svg" in (here / "bench.svg").read_text()
+    (here / "old.json").write_text(json.dumps({"rows": [{**found["rows"][0], "size_bytes": 1000}]}))
+    grown = answer(here, f"bench {onnx} --against old.json --fail-if size:2 --processes 1 --seconds 0.01", status=1)
+    jsonschema.validate(grown, BENCH_SCHEMA)
+    assert "at most 2 times is allowed" in grown["error"]
+    shown = answer(here, "bench --compare old.json old.json")
+    assert {row["metric"] for row in shown["rows"]} >= {"latency", "size", "peak memory"}
+
+
+def test_bench_measures_with_real_pictures_and_shows_their_accuracy(here: Path, onnx: str) -> None:
+    found = answer(here, f"bench {onnx} --data folder:pictures --processes 1 --seconds 0.01 --plot b.png")
+    assert 0 <= found["rows"][0]["top1"] <= 1
+    assert (here / "b.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_run_stops_where_asked_goes_on_and_reports(here: Path) -> None:
