@@ -13,6 +13,7 @@ from nbedge import benchmark, files
 from nbedge.benchmark import Case, Comparison, baseline, stability
 from nbedge.benchmark.measurement import summarize
 from nbedge.benchmark.statistics import STUDENT, least_samples, mean_interval, ratio_interval, student
+from nbedge.environments import ENVIRONMENTS
 from nbedge.errors import InputError, MissingDependencyError
 
 FAST: dict[str, Any] = {"processes": 2, "seconds": 0.01}
@@ -109,6 +110,18 @@ def test_each_runtime_and_number_of_threads_is_a_row() -> None:
 
 
 @pytest.mark.group("bench")
+def test_tflite_runtime_is_measured_in_its_own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(SAMPLE.parent.parent / ".venv-environments"))
+    if not ENVIRONMENTS["tflite-runtime"].ready:
+        pytest.skip("make setup-environments")
+    file = SAMPLE / "exports" / "fashion_mnist.fp32.tflite"
+    own, usual = benchmark.measure([file], **FAST, runtimes=["tflite-runtime", "litert"])
+    assert own.runtime.startswith("tflite-runtime 2.14")
+    assert usual.runtime.startswith("ai-edge-litert ")
+    assert own.latency is not None
+
+
+@pytest.mark.group("bench")
 def test_a_checkpoint_is_measured_in_torch() -> None:
     (found,) = benchmark.measure([SAMPLE / "contracted.safetensors"], **FAST)
     assert found.runtime.startswith("torch ")
@@ -120,7 +133,7 @@ def test_files_are_interleaved(tmp_path: Path) -> None:
     for path in paths:
         path.write_bytes(b"x")
     machine = Scripted({path.name: iter([1.0] * 3) for path in paths})
-    found = benchmark.measure(paths, processes=3, machine=machine)
+    found = benchmark.measure(paths, processes=3, on=machine)
     assert machine.order == ["a.onnx", "b.tflite"] * 3
     assert [m.case.path.name for m in found] == ["a.onnx", "b.tflite"]
 

@@ -235,7 +235,7 @@ def test_bench_counts_instructions_there_and_measures_no_time() -> None:
     needs_the_pi()
     file = SAMPLE / "exports" / "fashion_mnist.int8.tflite"
     with benchmark.EmulatedMachine("cortex-a72") as machine:
-        first, second = (benchmark.measure([file], machine=machine)[0] for _ in range(2))
+        first, second = (benchmark.measure([file], on=machine)[0] for _ in range(2))
     assert first.instructions is not None
     assert second.instructions is not None
     assert first.instructions == pytest.approx(second.instructions, rel=0.01)
@@ -253,7 +253,7 @@ def test_bench_names_a_runtime_that_the_processor_cannot_run() -> None:
         pytest.skip("make setup-environments")
     machine = benchmark.EmulatedMachine("cortex-a72", PI.site_with(BROKEN))
     with machine, pytest.raises(DeviceError, match="onnxruntime dies with an illegal instruction on cortex-a72"):
-        benchmark.measure([SAMPLE / "exports" / "fashion_mnist.int8.onnx"], machine=machine)
+        benchmark.measure([SAMPLE / "exports" / "fashion_mnist.int8.onnx"], on=machine)
 
 
 @pytest.mark.group("device")
@@ -262,8 +262,8 @@ def test_bench_refuses_there_what_an_emulator_cannot_tell() -> None:
     file = SAMPLE / "exports" / "fashion_mnist.int8.tflite"
     with benchmark.EmulatedMachine("cortex-a72") as machine:
         with pytest.raises(InputError, match="2 threads on emulated:cortex-a72"):
-            benchmark.measure([file], machine=machine, threads=2)
+            benchmark.measure([file], on=machine, threads=2)
         with pytest.raises(InputError, match="the clock of emulated:cortex-a72 says nothing"):
             benchmark.compare(Case(file, "tflite"), Case(file, "tflite"), machine)
         with pytest.raises(MissingDependencyError, match="has LiteRT"):
-            benchmark.measure([file], machine=machine, runtimes=["tflite-micro"])
+            benchmark.measure([file], on=machine, runtimes=["tflite-micro"])

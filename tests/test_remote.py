@@ -54,7 +54,7 @@ def emulated_python(server: Sshd, cpu: str, site: Path | None = None) -> str:
 def measured(machine: RemoteMachine, name: str, runtime: str = "") -> Measurement:
     with machine:
         (found,) = benchmark.measure(
-            [EXPORTS / name], processes=2, seconds=0.05, runtimes=[runtime] if runtime else [], machine=machine
+            [EXPORTS / name], processes=2, seconds=0.05, runtimes=[runtime] if runtime else [], on=machine
         )
     return found
 
@@ -73,7 +73,7 @@ def test_a_file_is_measured_over_ssh_like_here(server: Sshd, address: str) -> No
 
 def test_what_was_put_there_is_removed_again(server: Sshd, address: str) -> None:
     with RemoteMachine(address, sys.executable) as machine:
-        benchmark.measure([EXPORTS / "fashion_mnist.int8.onnx"], processes=1, seconds=0.01, machine=machine)
+        benchmark.measure([EXPORTS / "fashion_mnist.int8.onnx"], processes=1, seconds=0.01, on=machine)
         assert [path.name for path in server.home.iterdir()] == [".cache"]
         machine.clean()
     assert list(server.home.iterdir()) == []
@@ -112,6 +112,18 @@ def test_a_runtime_that_the_processor_cannot_run_is_named(server: Sshd, address:
         measured(RemoteMachine(address, python), "fashion_mnist.int8.onnx")
 
 
+def test_a_board_that_was_slowed_down_gives_no_valid_latency(server: Sshd, address: str) -> None:
+    flags, tool, python = (server.folder / name for name in ("flags", "vcgencmd", "python-hot"))
+    flags.write_text("0x0")
+    tool.write_text(f"#!/bin/sh\necho throttled=$(cat {flags}); echo 0x50005 >{flags}\n")
+    python.write_text(f'#!/bin/sh\nPATH={server.folder}:$PATH exec {sys.executable} "$@"\n')
+    for program in (tool, python):
+        program.chmod(0o755)
+    found = measured(RemoteMachine(address, str(python)), "fashion_mnist.int8.onnx")
+    assert (found.verdict, found.reason) == ("invalid", "the board was slowed down: throttled, under-voltage")
+    assert (found.conditions["throttled"], found.conditions_after["throttled"]) == (0, 0x50005)
+
+
 def test_a_device_without_a_runtime_is_told_to_set_up(server: Sshd, address: str) -> None:
     python = server.folder / "bare" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", python.parent.parent], check=True)
@@ -130,7 +142,7 @@ def test_a_file_that_is_broken_is_no_fault_of_the_device(address: str, tmp_path:
         RemoteMachine(address, sys.executable) as machine,
         pytest.raises(InputError, match=r"cut\.onnx could not be run"),
     ):
-        benchmark.measure([broken], processes=1, machine=machine)
+        benchmark.measure([broken], processes=1, on=machine)
 
 
 def test_the_command_line_measures_there(address: str, tmp_path: Path) -> None:

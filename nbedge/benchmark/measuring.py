@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from nbedge.artifact import sidecar
 from nbedge.benchmark.case import Case, cases
-from nbedge.benchmark.local import LocalMachine
+from nbedge.benchmark.machines import machine_of
 from nbedge.benchmark.measurement import Measurement, summarize
 from nbedge.errors import InputError
 
@@ -50,7 +50,7 @@ def measure(
     threads: int | Sequence[int] = 1,
     runtimes: Sequence[str] = (),
     inputs: Mapping[Path, Path] | None = None,
-    machine: Machine | None = None,
+    on: str | Machine = "local",
     progress: Progress | None = None,
 ) -> list[Measurement]:
     """Measure latency, memory and size of files, in their order.
@@ -65,7 +65,7 @@ def measure(
         threads: for the runtime; several: each file is measured with each.
         runtimes: names, see `nbedge.benchmark.RUNTIMES`; none: the usual one of each file.
         inputs: file -> .npz of its inputs by name; of files that are not in it, seeded numbers.
-        machine: where; None: here.
+        on: where: "local", "emulated:CPU", "ssh://user@host:port" (which gets the runtimes), or a machine.
         progress: called after each process with (processes done, processes in all).
 
     Raises:
@@ -76,10 +76,10 @@ def measure(
     asked = cases([Path(file) for file in given], runtimes, [threads] if isinstance(threads, int) else threads)
     if processes < 1 or not 0 < (1 if seconds is None else seconds) < math.inf:
         raise InputError(f"processes={processes}, seconds={seconds}: give at least 1 process and more than 0 seconds")
-    if machine is None:
-        with LocalMachine() as local:
-            return _measured(asked, processes, seconds, inputs or {}, local, progress)
-    return _measured(asked, processes, seconds, inputs or {}, machine, progress)
+    if isinstance(on, str):
+        with machine_of(on, setup=True) as machine:
+            return _measured(asked, processes, seconds, inputs or {}, machine, progress)
+    return _measured(asked, processes, seconds, inputs or {}, on, progress)
 
 
 def _measured(

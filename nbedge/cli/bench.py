@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from nbedge import benchmark
-from nbedge.benchmark import Case, Comparison, Machine, Measurement, baseline
+from nbedge.benchmark import Case, Comparison, Machine, Measurement, RemoteMachine, baseline
+from nbedge.benchmark.machines import SSH, machine_of
 from nbedge.cli import measured
 from nbedge.cli.screen import Screen, fail, refuse_given, with_screen
-from nbedge.device.emulated import CPUS
 from nbedge.errors import GateError, InputError, needs
 from nbedge.progress import bar
 
@@ -110,24 +110,14 @@ def _refuse_unfit(
 
 @contextmanager
 def _machine(on: str, python: str, setup: bool, clean: bool) -> Iterator[Machine]:
-    if on.startswith("ssh://"):
-        with benchmark.RemoteMachine(on, python, setup) as there:
-            try:
-                yield there
-            finally:
-                if clean:
-                    there.clean()
-        return
-    refuse_given(("python", "setup", "clean"), f"nothing is put on {on}")
-    kind, _, which = on.partition(":")
-    if kind == "emulated":
-        with benchmark.EmulatedMachine(which) as machine:
+    if not on.startswith(SSH):
+        refuse_given(("python", "setup", "clean"), f"nothing is put on {on}")
+    with machine_of(on, python=python, setup=setup) as machine:
+        try:
             yield machine
-        return
-    if on != "local":
-        raise InputError(f"cannot measure on {on!r}; give local, ssh://USER@HOST, or emulated:{'|'.join(CPUS)}")
-    with benchmark.LocalMachine() as here:
-        yield here
+        finally:
+            if clean and isinstance(machine, RemoteMachine):
+                machine.clean()
 
 
 @contextmanager
@@ -148,7 +138,7 @@ def _measured(
     with bar("bench", number * processes, screen.shows_progress) as shown:
         return benchmark.measure(
             paths, processes=processes, seconds=seconds, threads=threads, runtimes=runtimes, inputs=inputs,
-            machine=machine, progress=lambda done, _total: shown.to(done, "interleaved, a fresh process each"),
+            on=machine, progress=lambda done, _total: shown.to(done, "interleaved, a fresh process each"),
         )  # fmt: skip
 
 

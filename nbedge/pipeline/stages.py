@@ -182,7 +182,7 @@ def _measured(context: Context, paths: list[Path]) -> list[benchmark.Measurement
     with bar("bench", number * section.processes, context.shown) as shown:
         return benchmark.measure(
             paths, processes=section.processes, seconds=section.seconds, threads=section.threads,
-            runtimes=section.runtimes,
+            runtimes=section.runtimes, on=section.on,
             progress=lambda done, _total: shown.to(done, "interleaved, a fresh process each"),
         )  # fmt: skip
 

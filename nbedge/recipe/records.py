@@ -232,12 +232,14 @@ class BenchSection:
         seconds: sampled in each.
         threads: of the runtime; each file is measured with each of them.
         runtimes: those of each file that are named here; none: its usual one.
+        on: where, "local", "emulated:CPU" or "ssh://user@host:port".
     """
 
     processes: int = 5
     seconds: float = 2.0
     threads: tuple[int, ...] = (1,)
     runtimes: tuple[str, ...] = ()
+    on: str = "local"
 
 
 @dataclass(frozen=True, slots=True)

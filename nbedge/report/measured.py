@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 #: endings that a drawing can have
 SUFFIXES = (".svg", ".png", ".pdf")
+#: inches of one panel, without the names below
+WIDTH, HEIGHT = 4.6, 3.2
+_MARKERS = "osD^v"
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -33,42 +36,40 @@ def draw(rows: Rows, path: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    timed = [row for row in rows if row.get("latency_quantiles_ms")]
-    judged = [row for row in rows if row.get("top1") is not None]
+    judged = any(row.get("top1") is not None for row in rows)
     style: dict[Any, Any] = {"svg.hashsalt": "nbedge", "svg.fonttype": "none", "axes.spines.top": False,
                              "axes.spines.right": False, "axes.titlelocation": "left"}  # fmt: skip
     with mpl.rc_context(style), files.appearing(path) as part:
-        figure = Figure(figsize=(5.6 * (3 if judged else 1), 3.8), layout="constrained")
+        figure = Figure(figsize=(WIDTH * (3 if judged else 1), HEIGHT + 0.22 * len(rows)), layout="constrained")
         places = figure.subplots(1, 3 if judged else 1, squeeze=False)[0]
-        _distributions(places[0], timed)
+        _distributions(places[0], rows)
         if judged:
-            _against(places[1], [row for row in judged if row in timed], "latency_median_ms", "median latency, ms", 1)
-            _against(places[2], judged, "size_bytes", "size, kB", 1000)
-        figure.savefig(part, format=path.suffix[1:], dpi=150, metadata={} if path.suffix == ".png" else _undated(path))
+            _against(places[1], rows, "latency_median_ms", "median latency, ms", 1)
+            _against(places[2], rows, "size_bytes", "size, kB", 1000)
+        figure.legend(*places[0].get_legend_handles_labels(), loc="outside lower left", frameon=False, fontsize=9)
+        figure.savefig(part, format=path.suffix[1:], dpi=150, metadata=_undated(path.suffix))
 
 
-def _undated(path: Path) -> dict[str, Any]:
-    return {"Date": None} if path.suffix == ".svg" else {"CreationDate": None}
+def _undated(suffix: str) -> dict[str, Any]:
+    """Return what keeps the day out of the file: the same rows give the same bytes."""
+    return {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix, {})
 
 
 def _distributions(axes: "Axes", rows: Rows) -> None:
     """Draw which share of the samples took no longer than x."""
-    for row in rows:
-        times = row["latency_quantiles_ms"]
-        axes.plot(times, np.linspace(0, 100, len(times)), label=name(row))
+    for number, row in enumerate(rows):
+        times = row.get("latency_quantiles_ms") or [float("nan")]
+        axes.plot(times, np.linspace(0, 100, len(times)), label=name(row), color=f"C{number % 10}")
     axes.set(xscale="log", xlabel="latency of one invoke, ms", ylim=(0, 100), title="samples up to this latency, %")
     axes.grid(alpha=0.3)
-    if rows:
-        axes.legend(fontsize=8, frameon=False)
 
 
 def _against(axes: "Axes", rows: Rows, key: str, words: str, unit: float) -> None:
-    for row in rows:
-        axes.plot(row[key] / unit, 100 * row["top1"], "o")
-        axes.annotate(name(row), (row[key] / unit, 100 * row["top1"]), xytext=(5, 4), textcoords="offset points",
-                      fontsize=8)  # fmt: skip
+    for number, row in enumerate(rows):
+        if row.get(key) is not None and row.get("top1") is not None:
+            axes.plot(row[key] / unit, 100 * row["top1"], _MARKERS[number % len(_MARKERS)], color=f"C{number % 10}")
     axes.set(xlabel=words, title="top-1 accuracy, %")
-    axes.margins(0.25)
+    axes.margins(0.15)
     axes.grid(alpha=0.3)
 
 
