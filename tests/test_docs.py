@@ -47,6 +47,8 @@ TOO_LONG = {
     "python benchmarks/pruning.py",
     "python benchmarks/integer_files.py --cifar10 FOLDER",
     "python benchmarks/tflite_runtime.py",
+    "python benchmarks/harness.py --record 200 --loops 10",
+    "python benchmarks/mlperf_tiny.py FOLDER",
     "python benchmarks/step_time.py --rounds 7",
     "python benchmarks/verification_rates.py",
     "python benchmarks/verification_cost.py",
