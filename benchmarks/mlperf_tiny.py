@@ -45,7 +45,7 @@ def _row(model: str, usual: Measurement, builtin: Measurement, micro: Measuremen
     cells = (
         model, f"{usual.size_bytes / 1000:.1f}", f"{one.median_ms:.4f}", f"{one.low_ms:.4f} to {one.high_ms:.4f}",
         f"{two.median_ms:.4f}", f"{three.median_ms:.3f}", f"{(micro.memory.arena_bytes or 0) / 1000:.1f}",
-        f"{(usual.memory.private_dirty_bytes or 0) / 1000:.0f}",
+        f"{(usual.memory.steady_private_dirty_bytes or 0) / 1000:.0f}",
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"
 

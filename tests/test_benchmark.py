@@ -212,7 +212,7 @@ def test_the_process_is_the_unit(case: Case) -> None:
     assert found.verdict == "unusable"
     assert found.memory is not None
     assert (found.memory.load_peak_rss_bytes, found.memory.peak_rss_bytes) == (2000, 3000)
-    assert found.memory.private_dirty_bytes == 400
+    assert found.memory.steady_private_dirty_bytes == 400
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_json_has_units_in_its_keys(case: Case) -> None:
     assert values["schema_version"] == 2
     wanted = {"latency_median_ms", "latency_p90_ms", "latency_min_ms", "latency_max_ms", "latency_iqr_ms",
               "latency_low_ms", "latency_mean_ms", "latency_std_ms", "first_inference_ms", "init_ms", "size_bytes",
-              "load_peak_rss_bytes", "private_dirty_bytes", "empty_call_ms", "peak_rss_bytes"}  # fmt: skip
+              "load_peak_rss_bytes", "load_private_dirty_bytes", "empty_call_ms", "peak_rss_bytes"}  # fmt: skip
     assert wanted <= values.keys()
     assert values["latency_low_ms"] is None  # of one process
 

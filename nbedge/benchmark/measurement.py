@@ -16,6 +16,8 @@ from nbedge.benchmark.statistics import mean_interval, percentile
 SCHEMA_VERSION = 2
 #: the distribution that is kept: quantiles at so many even steps
 QUANTILES = 101
+#: what a process does, in order
+PHASES = ("load", "first", "steady")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,9 @@ class Memory:
         load_peak_rss_bytes: highest resident while loading.
         first_peak_rss_bytes: while the first invoke.
         steady_peak_rss_bytes: while the next ones.
-        private_dirty_bytes: pages that the process alone has written to, after them.
+        load_private_dirty_bytes: pages that the process alone has written to, after loading.
+        first_private_dirty_bytes: after the first invoke.
+        steady_private_dirty_bytes: after the next ones.
         arena_bytes: of tensors, as the runtime tells it; TFLite Micro alone does.
     """
 
@@ -73,7 +77,9 @@ class Memory:
     load_peak_rss_bytes: int | None
     first_peak_rss_bytes: int | None
     steady_peak_rss_bytes: int | None
-    private_dirty_bytes: int | None
+    load_private_dirty_bytes: int | None
+    first_private_dirty_bytes: int | None
+    steady_private_dirty_bytes: int | None
     arena_bytes: int | None
 
     @property
@@ -205,10 +211,11 @@ def _memory(outcomes: Sequence[Mapping[str, Any]]) -> Memory | None:
         return int(np.median(known)) if known else None
 
     imported = [memory["imported"]["rss"] for memory in found if memory["imported"]["rss"] is not None]
-    return Memory(
-        int(np.median(imported)) if imported else None, over("load", "peak_rss"), over("first", "peak_rss"),
-        over("steady", "peak_rss"), over("steady", "private_dirty"), outcomes[0]["arena_bytes"],
-    )  # fmt: skip
+    phases = {
+        f"{phase}_{key}_bytes": over(phase, key) for phase in PHASES for key in ("peak_rss", "private_dirty")
+    }  # fmt: skip
+    resident = int(np.median(imported)) if imported else None
+    return Memory(imported_rss_bytes=resident, arena_bytes=outcomes[0]["arena_bytes"], **phases)
 
 
 def _median(outcomes: Sequence[Mapping[str, Any]], key: str) -> float:

@@ -64,7 +64,7 @@ def _memory(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         row["file"], number(row["size_bytes"] / 1000, "kB", 1),
         *(megabytes(f"{phase}_peak_rss_bytes") for phase in ("load", "first", "steady")),
-        megabytes("private_dirty_bytes"),
+        megabytes("steady_private_dirty_bytes"),
         number(None if arena is None else arena / 1000, "kB", 1),
         "NOT MEASURED" if joules is None else number(1e3 * joules, "mJ", 3),
     )  # fmt: skip
