@@ -1,10 +1,15 @@
 """Slow tests belong to a group with a budget; every run says what each group took and what was not checked."""
 
 import os
+import tempfile
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import sshd
+from sshd import Sshd
 
 # else the import of onnxruntime makes an identifier of the machine in ~/.cache and reports to its maker
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -50,3 +55,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return reason.removeprefix("Skipped: ")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Sshd]:
+    """Run a real sshd."""
+    if not sshd.READY.exists():
+        pytest.skip("make setup-environments")
+    with tempfile.TemporaryDirectory(prefix="sshd-") as folder, sshd.serving(Path(folder)) as served:
+        yield served

@@ -3,13 +3,10 @@
 import shlex
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import sshd
 from nbedge import benchmark
 from nbedge.benchmark import Measurement, RemoteMachine
 from nbedge.device.emulated import BOARDS, EmulatedPi
@@ -20,14 +17,6 @@ pytestmark = pytest.mark.group("device")
 ROOT = Path(__file__).parent.parent
 EXPORTS = ROOT / "sample_models" / "fashion_mnist" / "exports"
 BROKEN = "onnxruntime==1.21.0"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Sshd]:
-    if not sshd.READY.exists():
-        pytest.skip("make setup-environments")
-    with tempfile.TemporaryDirectory(prefix="sshd-") as folder, sshd.serving(Path(folder)) as served:
-        yield served
 
 
 @pytest.fixture

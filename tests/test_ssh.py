@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-import sshd
 from nbedge.device.address import Address
 from nbedge.device.ssh import Connection
 from nbedge.errors import DeviceError, MissingDependencyError
@@ -49,14 +48,6 @@ if "result" in job:
     print("NBEDGE-RESULT " + json.dumps(job["result"]))
 sys.exit(job.get("status", 0))
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Sshd]:
-    if not sshd.READY.exists():
-        pytest.skip("make setup-environments")
-    with tempfile.TemporaryDirectory(prefix="sshd-") as folder, sshd.serving(Path(folder)) as served:
-        yield served
 
 
 @pytest.fixture
