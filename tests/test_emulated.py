@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -267,3 +268,23 @@ def test_bench_refuses_there_what_an_emulator_cannot_tell() -> None:
             benchmark.compare(Case(file, "tflite"), Case(file, "tflite"), machine)
         with pytest.raises(MissingDependencyError, match="has LiteRT"):
             benchmark.measure([file], on=machine, runtimes=["tflite-micro"])
+
+
+@pytest.mark.group("device")
+def test_a_limit_on_instructions_takes_the_other_file_or_what_was_stored(tmp_path: Path) -> None:
+    needs_the_pi()
+    exports = SAMPLE / "exports"
+    new, old = exports / "fashion_mnist.int8.tflite", exports / "fashion_mnist.fp32.tflite"
+
+    def bench(*words: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "nbedge", "bench", str(new), "--on", "emulated:cortex-a76", "-q", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    assert bench("--against", str(new), "--fail-if", "instructions:1.02").returncode == 0
+    stored = bench("--json")
+    assert stored.returncode == 0
+    (tmp_path / "old.json").write_text(stored.stdout)
+    assert bench("--against", "old.json", "--fail-if", "instructions:1.02").returncode == 0
+    timed = bench("--against", str(old), "--fail-if", "ratio:1.05")
+    assert timed.returncode == 2
+    assert "an emulator measures no time" in timed.stderr

@@ -10,6 +10,7 @@ from nbedge import files
 from nbedge.errors import InputError
 
 Row = Mapping[str, Any]
+Rows = Sequence[Row]
 
 #: metric -> its key; the same file gives the same figure on any day
 DETERMINISTIC = {"size": "size_bytes", "arena": "arena_bytes", "instructions": "instructions_per_inference"}

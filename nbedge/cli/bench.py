@@ -16,6 +16,9 @@ from nbedge.cli.screen import Screen, fail, refuse_given, with_screen
 from nbedge.errors import GateError, InputError, needs
 from nbedge.progress import bar
 
+#: seconds of sampling where no time is asked for
+BRIEF = 0.01
+
 
 class Numbers(click.ParamType[tuple[int, ...]]):
     """Whole numbers from 1 on, separated by commas."""
@@ -70,6 +73,7 @@ def command(
     with _machine(on, python, setup, clean) as machine, _real_inputs(data, paths) as inputs:
         found = _measured(screen, machine, paths, runtimes, threads, processes, seconds, inputs)
         compared = _compared(screen, machine, found, against, blocks, seconds, asked)
+        old = _old(machine, found, against, asked)
     rows = [row.to_dict() for row in found]
     if data:
         rows = measured.with_accuracy(rows, paths, data)
@@ -82,7 +86,7 @@ def command(
             from nbedge.report.measured import draw
         draw(rows, plot)
     try:
-        _refuse(rows, compared, against, asked, require_stable)
+        _refuse(rows, compared, old, asked, require_stable)
     except GateError as error:
         fail(str(error), error.exit_status, content)
     screen.result(content)
@@ -104,8 +108,10 @@ def _refuse_unfit(
         baseline.rows(against)
         for limit in (limit for limit in limits if limit.metric == baseline.RATIO):
             baseline.deterministic(limit, {}, {})
-    elif len(paths) != 1:
+        return
+    if len(paths) != 1:
         raise InputError(f"--against compares one file with {against}; name one FILE, not {len(paths)}")
+    benchmark.cases([against], (), (1,))
 
 
 @contextmanager
@@ -161,8 +167,26 @@ def _compared(
         )  # fmt: skip
 
 
+def _old(
+    machine: Machine, found: Sequence[Measurement], against: Path | None, limits: Sequence[baseline.Limit]
+) -> baseline.Rows:
+    """Return the figures that limits stand against: stored ones, or those of the other file."""
+    metrics = {limit.metric for limit in limits} - {baseline.RATIO}
+    if against is None or not metrics:
+        return ()
+    if against.suffix == ".json":
+        return baseline.rows(against)
+    if metrics == {"size"}:
+        return ({"file": against.name, "size_bytes": against.stat().st_size},)
+    case = found[0].case
+    rows = benchmark.measure(
+        [against], processes=1, seconds=BRIEF, threads=case.threads, runtimes=[case.runtime], on=machine
+    )
+    return tuple(row.to_dict() for row in rows)
+
+
 def _refuse(
-    rows: Sequence[Mapping[str, Any]], compared: Comparison | None, against: Path | None,
+    rows: baseline.Rows, compared: Comparison | None, old: baseline.Rows,
     limits: Sequence[baseline.Limit], require_stable: bool,
 ) -> None:  # fmt: skip
     """Refuse what is beyond a limit.
@@ -174,8 +198,7 @@ def _refuse(
         if limit.metric == baseline.RATIO:
             measured.refuse_slower(compared, limit.times)
         else:
-            assert against is not None
-            measured.refuse_grown(rows, against, limit)
+            measured.refuse_grown(rows, old, limit)
     shaky = [row for row in rows if require_stable and row["verdict"] != "stable"]
     if shaky:
         raise GateError(f"the latency of {shaky[0]['file']} is {shaky[0]['verdict']}: {shaky[0]['reason']}")

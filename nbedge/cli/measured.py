@@ -9,7 +9,7 @@ from nbedge.benchmark import Comparison, baseline
 from nbedge.cli.screen import DASH, Screen, number, percent
 from nbedge.errors import GateError, InputError, needs
 
-Rows = Sequence[Mapping[str, Any]]
+Rows = baseline.Rows
 
 COLUMNS = ("file", "kernels", "threads", "median", "95 % interval", "p90", "first", "load", "end to end", "")
 MEMORY = ("file", "size", "load, peak", "first, peak", "steady, peak", "private dirty", "arena", "energy")
@@ -167,18 +167,18 @@ def refuse_slower(compared: Comparison | None, times: float) -> None:
         )
 
 
-def refuse_grown(rows: Rows, against: Path, limit: baseline.Limit) -> None:
+def refuse_grown(rows: Rows, old: Rows, limit: baseline.Limit) -> None:
     """Refuse a file one of whose deterministic figures is more than so many times that of the baseline.
 
     Raises:
         GateError: it is so.
+        InputError: one of the two lacks the figure.
     """
-    stored = baseline.rows(against) if against.suffix == ".json" else None
     for row in rows:
-        old = baseline.matching(row, stored) if stored else {"file": against.name, "size_bytes": against.stat().st_size}
-        found = baseline.deterministic(limit, row, old)
+        before = baseline.matching(row, old)
+        found = baseline.deterministic(limit, row, before)
         if found.times > limit.times:
             raise GateError(
                 f"{found.metric} of {found.file} is {found.new:g}, {found.times:.3f} times the {found.old:g} of "
-                f"{against}; at most {limit.times:g} times is allowed"
+                f"{before['file']}; at most {limit.times:g} times is allowed"
             )
