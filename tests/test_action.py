@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import nbedge
+from nbedge.cli.bench import command as bench
 
 ROOT = Path(__file__).parent.parent
 ACTION = ROOT / ".github" / "actions" / "verify-equivalence" / "action.yml"
@@ -126,12 +127,22 @@ def test_lines_and_spaces_separate_candidates_and_options(runner: Runner) -> Non
 
 def test_the_example_of_the_guide_fits_the_action() -> None:
     guide = (ROOT / "docs" / "continuous-integration.md").read_text()
-    [example] = re.findall(r"```yaml\n(.*?)```", guide, flags=re.DOTALL)
+    example, _ = re.findall(r"```yaml\n(.*?)```", guide, flags=re.DOTALL)
     steps = yaml.safe_load(example)["jobs"]["equivalence"]["steps"]
     [used] = [step for step in steps if "verify-equivalence" in step["uses"]]
     action = yaml.safe_load(ACTION.read_text())
     assert used["with"].keys() <= action["inputs"].keys()
     assert set(re.findall(rf"steps\.{used['id']}\.outputs\.([a-z]+)", example)) <= action["outputs"].keys()
+
+
+def test_the_example_that_compares_latencies_uses_options_that_there_are() -> None:
+    guide = (ROOT / "docs" / "continuous-integration.md").read_text()
+    _, example = re.findall(r"```yaml\n(.*?)```", guide, flags=re.DOTALL)
+    steps = yaml.safe_load(example)["jobs"]["latency"]["steps"]
+    [line] = [step["run"] for step in steps if step.get("run", "").startswith("nbedge bench")]
+    known = {option for parameter in bench.params for option in parameter.opts}
+    assert set(re.findall(r"--[a-z-]+", line)) == {"--against", "--fail-if", "--markdown"}
+    assert set(re.findall(r"--[a-z-]+", line)) <= known
 
 
 def test_the_projects_own_workflow_uses_the_action() -> None:
