@@ -188,6 +188,7 @@ BAD = [
     Bad("bench cut.onnx cut.onnx --against cut.onnx", ("compares one file with cut.onnx", "name one FILE, not 2")),
     Bad("bench cut.onnx --blocks 12", ("--blocks has no effect here", "leave it out")),
     Bad("bench cut.onnx --plot drawing.gif", ("drawing.gif is no drawing", ".svg, .png, .pdf")),
+    Bad("bench cut.onnx --compare cut.onnx cut.onnx", ("--compare shows two stored sessions", "leave the FILE out")),
     Bad("bench --compare cut.onnx cut.onnx", ("cut.onnx holds no measurements", "nbedge bench --json")),
     Bad("bench cut.onnx --on raspberrypi", ("cannot measure on 'raspberrypi'", "ssh://USER@HOST")),
     Bad("bench cut.onnx --on ssh://pi:secret@raspberrypi", ("password",)),

@@ -63,6 +63,8 @@ def command(
 ) -> None:  # fmt: skip
     """Measure each FILE (.onnx, .tflite or a checkpoint); several are interleaved and can be compared."""
     if sessions:
+        if paths:
+            raise InputError("--compare shows two stored sessions and measures nothing; leave the FILE out")
         measured.show_sessions(screen, *sessions)
         return
     asked = [baseline.Limit.parse(text) for text in limits]

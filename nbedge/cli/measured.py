@@ -142,8 +142,12 @@ def _opened(path: Path, data: str) -> tuple[Any, Any]:
 
     with needs("train"):
         from nbedge.data import read
+    from nbedge.subject import refuse_other_classes
+
     subject = open_subject(str(path), ModelOptions())
-    return subject, read(data, subject.pictured())
+    source = read(data, subject.pictured())
+    refuse_other_classes(subject, source.classes, data)
+    return subject, source
 
 
 def refuse_slower(compared: Comparison | None, times: float) -> None:
