@@ -24,7 +24,8 @@ def test_skipped():
 def run(folder: Path, group: str) -> "subprocess.CompletedProcess[str]":
     for name in ("conftest.py", "budget.toml"):
         shutil.copy(HERE / name, folder)
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers = group(name): slow tests\n", encoding="utf-8")
+    settings = f"[pytest]\nmarkers = group(name): slow tests\npythonpath = {HERE / 'device'}\n"
+    (folder / "pytest.ini").write_text(settings, encoding="utf-8")
     (folder / "test_sample.py").write_text(SAMPLE.format(group=group), encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "PYTEST_"))}
