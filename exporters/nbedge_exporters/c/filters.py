@@ -41,14 +41,13 @@ class Filters:
     def arrays(self, group: int, packed: NDArray[np.int8]) -> tuple[Constants, ...]:
         """Return the constants, with groups of so many channels."""
         missing = -len(self.bias) % group
-        bias, multipliers, shifts = (
-            np.pad(values, (0, missing)).reshape(-1, group) for values in (self.bias, self.multipliers, self.shifts)
-        )
+        bias, multipliers = (np.pad(part, (0, missing)).reshape(-1, group) for part in (self.bias, self.multipliers))
+        shifts = np.pad(self.shifts, (0, missing), constant_values=-1)
         constants = np.concatenate([bias, multipliers], 1).astype(np.int32)
         return (
             Constants("weights", packed),
             Constants("constants", constants),
-            Constants("shifts", (-1 - shifts if self.fast else shifts).astype(np.int8).ravel()),
+            Constants("shifts", (-1 - shifts if self.fast else shifts).astype(np.int8)),
         )
 
     def fields(self) -> list[object]:

@@ -165,15 +165,13 @@ def _depthwise(site: Site) -> Layer:
     dilation = int(site.options["dilationHFactor"]), int(site.options["dilationWFactor"])
     rows, pitch = (
         (out - 1) * stride + (k - 1) * d + 1
-        for out, stride, k, d in zip(
-            site.output.shape[1:3], _strides(site), (height, width), dilation, strict=True
-        )
+        for out, stride, k, d in zip(site.output.shape[1:3], _strides(site), (height, width), dilation, strict=True)
     )
     alone = channels == site.entry().shape[3]
     return Layer(
         "DEPTHWISE_CONV_2D", (site.entry().name,), site.output.name,
         (Call("depthwise_conv_2d", arguments), *_clamp(site)),
-        filters.arrays(1, by_channel.ravel()), ("nbedge_conv", initialiser(window)),
+        filters.arrays(1, filters.weights.ravel()), ("nbedge_conv", initialiser(window)),
         scratch=2 * (height * -(-width // 2) * 2 + rows * pitch + 3), shares=site.entry().name if alone else "",
         macs=site.output.size * by_channel.shape[1],
     )  # fmt: skip
@@ -376,7 +374,9 @@ def _softmax(site: Site) -> Layer:
 def _quantize(site: Site) -> Layer:
     before, after = site.entry(), site.output
     kinds = before.dtype, after.dtype
-    site.refuse_unless(ok=kinds[0] in BYTES and kinds[1] in ("int8", "uint8"), what=f"it makes {kinds[1]} of {kinds[0]}")
+    site.refuse_unless(
+        ok=kinds[0] in BYTES and kinds[1] in ("int8", "uint8"), what=f"it makes {kinds[1]} of {kinds[0]}"
+    )
     if before.dtype == "float32":
         site.refuse_unless(ok=after.dtype == "int8", what=f"it makes {after.dtype} of float32")
         scale, zero = c_float(after.scales[0]), str(int(after.zero_points[0]))
@@ -386,9 +386,7 @@ def _quantize(site: Site) -> Layer:
     # a byte without a sign is one with, minus 128: so are the limits and the zero point
     unsigned = 128 if after.dtype == "uint8" else 0
     real = float(np.float64(first) / np.float64(second))
-    values = fixed.rescaled(
-        real, (zeros[0], zeros[1] - unsigned), first=0 if before.dtype == "uint8" else fixed.LOW
-    )
+    values = fixed.rescaled(real, (zeros[0], zeros[1] - unsigned), first=0 if before.dtype == "uint8" else fixed.LOW)
     flipped = (values.view(np.uint8) ^ unsigned).view(np.int8) if unsigned else values
     return _lookup(site, flipped)
 

@@ -62,9 +62,7 @@ def plan(program: Program) -> Memory:
     """Place everything: the best of several orders, each block at the lowest place that is free."""
     shared = _shared(program)
     blocks = _blocks(program, shared)
-    borrowed = [
-        Block(i, _aligned(layer.scratch), i, i) for i, layer in enumerate(program.layers) if layer.scratch
-    ]
+    borrowed = [Block(i, _aligned(layer.scratch), i, i) for i, layer in enumerate(program.layers) if layer.scratch]
     live = _used(blocks, len(program.layers))
     used = _used([*blocks, *borrowed], len(program.layers))
     placed = _best([*blocks, *borrowed], max(used))

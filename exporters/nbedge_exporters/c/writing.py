@@ -47,9 +47,7 @@ def header(name: str, program: Program, memory: Memory, types: tuple[str, tuple[
     """
     upper, (entry, exits) = name.upper(), types
     sizes = [program.sizes[program.root(output)] for output in program.outputs]
-    outputs = "".join(
-        f"const {kind} *{name}_output{_number(i)}(void);\n" for i, kind in enumerate(exits)
-    )
+    outputs = "".join(f"const {kind} *{name}_output{_number(i)}(void);\n" for i, kind in enumerate(exits))
     output_sizes = "".join(f"#define {upper}_OUTPUT{_number(i).upper()}_BYTES {size}\n" for i, size in enumerate(sizes))
     return f"""/* {source}, as C. Written by nbedge; do not edit. */
 #ifndef {upper}_H
