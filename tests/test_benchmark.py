@@ -59,7 +59,7 @@ def case(tmp_path: Path) -> Case:
 class Scripted:
     """A machine that takes as long as it is told."""
 
-    name, seconds, timed = "scripted", 1.0, True
+    name, seconds, timed, compiles = "scripted", 1.0, True, False
 
     def __init__(self, times: Mapping[str, Iterator[float]]) -> None:
         self.times, self.order = times, list[str]()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbedge.device.cores import Core
-from nbedge.device.microcontroller import Toolchain
+from nbedge.device.microcontroller import GCC, Toolchain
 from nbedge.errors import ExportError, InputError
 
 #: where the harness lies
@@ -67,6 +67,16 @@ class Library:
     golden: Path
 
 
+def refuse_optimization(level: str) -> None:
+    """Refuse what is no level of optimization.
+
+    Raises:
+        InputError: it is none.
+    """
+    if level not in OPTIMIZATIONS:
+        raise InputError(f"no level of optimization is called {level!r}; choose from {', '.join(OPTIMIZATIONS)}")
+
+
 def compiled(folder: Path, name: str, core: Core, optimization: str, tools: Toolchain, build: Path) -> Library:
     """Compile the sources of a folder that the C exporter wrote, into the folder `build`.
 
@@ -74,8 +84,7 @@ def compiled(folder: Path, name: str, core: Core, optimization: str, tools: Tool
         ExportError: the compiler refuses them.
         InputError: there is no such level of optimization.
     """
-    if optimization not in OPTIMIZATIONS:
-        raise InputError(f"no level of optimization is called {optimization!r}; choose from {', '.join(OPTIMIZATIONS)}")
+    refuse_optimization(optimization)
     sources = sorted(path for path in folder.glob("*.c") if path.name not in BESIDE)
     flags = (*core.flags, *_FLAGS, optimization)
     objects = {source.name: _compiled(source, build, tools, flags) for source in sources}
@@ -83,7 +92,9 @@ def compiled(folder: Path, name: str, core: Core, optimization: str, tools: Tool
     return Library(folder, name, core, optimization, tools, objects, golden)
 
 
-def linked(library: Library, build: Path, vectors: tuple[str, str] = ("0", "GOLDEN_COUNT"), marks: bool = False) -> Image:
+def linked(
+    library: Library, build: Path, vectors: tuple[str, str] = ("0", "GOLDEN_COUNT"), marks: bool = False
+) -> Image:
     """Link the library with the harness that runs golden vectors from the first to before the last.
 
     Args:
@@ -145,7 +156,7 @@ def _run(command: Sequence[str], core: Core | None = None) -> None:
             f"and {core.ram.length >> 10} KB for the arena; choose another core, or a smaller model"
         )
     said = [line for line in done.stderr.splitlines() if "error" in line] or [f"status {done.returncode}"]
-    raise ExportError(f"arm-none-eabi-gcc refuses the generated C: {said[0]}")
+    raise ExportError(f"{GCC} refuses the generated C: {said[0]}")
 
 
 def _sizes(placed: str, others: Sequence[Path]) -> tuple[int, int]:

@@ -82,7 +82,9 @@ def _run(
 ) -> tuple[dict[str, list[str]], list[tuple[int, int]]]:
     """Return the words of the harness by their first one, and (address, count) of each mark that was passed."""
     noted = build / "notes"
-    done = _emulated(library, program, [program.symbols[m] for m in (f"{library.name}_invoke", RETURNED, *marks)], noted)
+    done = _emulated(
+        library, program, [program.symbols[m] for m in (f"{library.name}_invoke", RETURNED, *marks)], noted
+    )
     said = {words[0]: words[1:] for line in reversed(done.stdout.splitlines()) if (words := line.split())}
     if "differs" in said:
         vector, at, found, wanted = (int(word, 16) for word in said["differs"])
@@ -91,7 +93,9 @@ def _run(
             f"{library.core.name}; its C does not compute what the file does"
         )
     if done.returncode or "end" not in said:
-        why = "a fault of the processor" if "fault" in said else f"status {done.returncode}: {done.stderr.strip()[-200:]}"
+        why = (
+            "a fault of the processor" if "fault" in said else f"status {done.returncode}: {done.stderr.strip()[-200:]}"
+        )
         raise DeviceError(f"{library.name} stopped on the emulated {library.core.name} before its end ({why})")
     lines = [line.split() for line in noted.read_text(encoding="ascii").splitlines()]
     return said, [(int(address, 16), int(count)) for address, count in lines]

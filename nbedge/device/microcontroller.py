@@ -150,9 +150,9 @@ def toolchain() -> Toolchain:
     Raises:
         MissingDependencyError: neither is here; the message holds the commands that install them.
     """
-    here = [shutil.which(program) for program in (GCC, NM, QEMU)]
-    if all(here):
-        return Toolchain(*map(str, here))
+    gcc, nm, qemu = here = [shutil.which(program) for program in (GCC, NM, QEMU)]
+    if gcc and nm and qemu:
+        return Toolchain(gcc, nm, qemu)
     own = EmulatedMicrocontroller()
     if own.ready:
         return own.toolchain

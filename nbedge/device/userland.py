@@ -57,9 +57,7 @@ def need_tools(what: str = "an emulated Raspberry Pi") -> None:
         raise MissingDependencyError(f"{what} needs Linux, and this is {sys.platform}")
     missing = next((tool for tool in TOOLS if not shutil.which(tool)), None)
     if missing:
-        raise MissingDependencyError(
-            f"{what} needs {missing}, which is not here; make it on Debian 12 with gcc"
-        )
+        raise MissingDependencyError(f"{what} needs {missing}, which is not here; make it on Debian 12 with gcc")
 
 
 def architecture() -> str:
