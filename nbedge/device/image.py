@@ -116,7 +116,7 @@ def linked(
     (build / "memory.ld").write_text(library.core.memory, encoding="ascii")
     harness = _harness(library, build, vectors)
     command = [
-        library.tools.gcc, *library.core.flags, "-nostartfiles", "-Wl,--gc-sections", f"-Wl,-Map={placed}",
+        library.tools.gcc, *library.core.flags, "-nostartfiles", "-Wl,--gc-sections", "-Xlinker", f"-Map={placed}",
         "-T", str(build / "memory.ld"), "-T", str(BOARD / "sections.ld"),
         *map(str, (*harness, *objects.values(), library.golden)), "-o", str(elf),
     ]  # fmt: skip
@@ -155,8 +155,10 @@ def _run(command: Sequence[str], core: Core | None = None) -> None:
             f"the model is too large for {core.board}, which has {core.flash.length >> 10} KB for code and constants "
             f"and {core.ram.length >> 10} KB for the arena; choose another core, or a smaller model"
         )
-    said = [line for line in done.stderr.splitlines() if "error" in line] or [f"status {done.returncode}"]
-    raise ExportError(f"{GCC} refuses the generated C: {said[0]}")
+    lines = [line for line in done.stderr.splitlines() if line and not line.startswith("collect2")]
+    said = [line for line in lines if "error" in line or "undefined" in line] or lines or [f"status {done.returncode}"]
+    what = re.sub(r"/\S*/", "", said[0])  # folders that are thrown away
+    raise ExportError(f"{GCC} refuses the generated C: {what}")
 
 
 def _sizes(placed: str, others: Sequence[Path]) -> tuple[int, int]:

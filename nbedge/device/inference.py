@@ -66,8 +66,9 @@ def _layers(library: Library, build: Path, vector: int) -> tuple[int, ...]:
     for name, layer in marks.items():
         at.setdefault(marked.symbols[name], []).append(layer)
     passed = [(layer, count) for address, count in notes for layer in sorted(at.get(address, ()))]
-    if [layer for layer, _ in passed] != list(range(len(marks))):
-        raise ExportError(f"{library.name}.c does not pass the marks of its {len(marks)} layers once and in order")
+    number = len(set(marks.values()))
+    if [layer for layer, _ in passed] != list(range(number)):
+        raise ExportError(f"{library.name}.c does not pass the marks of its {number} layers once and in order")
     counts = [notes[0][1], *(count for _, count in passed[:-1]), notes[-1][1]]
     return tuple(after - before for before, after in pairwise(counts)) if passed else ()
 
@@ -94,7 +95,9 @@ def _run(
         )
     if done.returncode or "end" not in said:
         why = (
-            "a fault of the processor" if "fault" in said else f"status {done.returncode}: {done.stderr.strip()[-200:]}"
+            "a fault of the processor, as of more than 64 KB of stack"
+            if "fault" in said
+            else f"status {done.returncode}: {done.stderr.strip()[-200:]}"
         )
         raise DeviceError(f"{library.name} stopped on the emulated {library.core.name} before its end ({why})")
     lines = [line.split() for line in noted.read_text(encoding="ascii").splitlines()]

@@ -126,8 +126,10 @@ def compile_counter(library: Path, source: str = "instructions.c") -> None:
     """Compile a plugin of qemu that counts instructions: a file beside this one.
 
     Raises:
-        MissingDependencyError: gcc cannot.
+        MissingDependencyError: gcc cannot, or is not here.
     """
+    if not shutil.which("gcc"):
+        raise MissingDependencyError("gcc, which compiles qemu's counter of instructions, is not here; install it")
     path = Path(__file__).with_name(source)
     command = ["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-o", str(library), str(path)]
     _run(command, f"gcc could not compile {path}")

@@ -16,13 +16,14 @@
 enum { STACK_WORDS = 65536 / 4 };
 static const uint32_t PAINT = 0xA5C35A3C;
 
-/* the model has this stack for itself */
-static uint32_t stack[STACK_WORDS] __attribute__((aligned(8)));
+/* the model has this stack for itself; a fault has the other one */
+static uint32_t stack[STACK_WORDS] __attribute__((section(".stack"), aligned(8)));
 
 /* The count of an inference ends at the label: it holds all of the function, and nothing else. */
 __attribute__((naked, noinline, noclone)) static void invoke_on(void *top) {
-  __asm__ volatile("push {r4, lr}\n mov r4, sp\n mov sp, r0\n bl " TEXT(SUBJECT_INVOKE) "\n"
-                   "nbedge_returned:\n mov sp, r4\n pop {r4, pc}");
+  __asm__ volatile("push {r4, lr}\n msr psp, r0\n movs r0, #2\n msr control, r0\n isb\n"
+                   " bl " TEXT(SUBJECT_INVOKE) "\nnbedge_returned:\n"
+                   " movs r0, #0\n msr control, r0\n isb\n pop {r4, pc}");
 }
 
 static void say_bytes(const unsigned char *bytes, unsigned count) {
