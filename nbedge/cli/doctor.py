@@ -9,6 +9,7 @@ from rich.text import Text
 
 from nbedge.cli.screen import Screen, with_screen
 from nbedge.device.emulated import EmulatedPi
+from nbedge.device.microcontroller import EmulatedMicrocontroller
 from nbedge.environments import ENVIRONMENTS, Environment, install
 from nbedge.errors import InputError
 
@@ -33,7 +34,9 @@ PARTS = (
 )
 EXTRAS = tuple(dict.fromkeys(extra for _, extra, _ in PARTS))
 #: what lies in a folder of its own, by name
-APART: dict[str, Environment | EmulatedPi] = {**ENVIRONMENTS, EmulatedPi().name: EmulatedPi()}
+APART: dict[str, Environment | EmulatedPi | EmulatedMicrocontroller] = {
+    **ENVIRONMENTS, EmulatedPi().name: EmulatedPi(), EmulatedMicrocontroller().name: EmulatedMicrocontroller()
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
