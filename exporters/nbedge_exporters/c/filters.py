@@ -119,5 +119,8 @@ def _settled(filters: Filters) -> Filters:
 def _scales(entry: Tensor, weights: Tensor, result: Tensor, name: str) -> NDArray[np.float64]:
     """Return the real multipliers; one for all channels is computed as TFLite Micro does, from a rounded product."""
     if name.startswith("FULLY_CONNECTED") and len(weights.scales) == 1:
-        return np.asarray(np.float64(entry.scales * weights.scales) / np.float64(result.scales))
-    return np.float64(entry.scales) * np.float64(weights.scales) / np.float64(result.scales)
+        products = (entry.scales * weights.scales).astype(np.float64)
+    else:
+        products = entry.scales.astype(np.float64) * weights.scales.astype(np.float64)
+    scales: NDArray[np.float64] = products / result.scales.astype(np.float64)
+    return scales

@@ -16,7 +16,7 @@ from nbedge.device.cores import core_of
 from nbedge.exporter import Job
 from nbedge.graph import read
 from nbedge.runtime import Runner, open_file
-from nbedge.runtime.runner import raw_answers, batches
+from nbedge.runtime.runner import batches, raw_answers
 from nbedge_exporters.c import writing
 from nbedge_exporters.c.layer import Program
 from nbedge_exporters.c.lowering import lower

@@ -269,7 +269,7 @@ def _in_rows(size: int, steps: tuple[tuple[int, ...], ...]) -> list[object]:
 def _pair(site: Site, kernel: str, record: tuple[str, list[object]]) -> Layer:
     entries = [site.entry(i) for i in (0, 1)]
     site.refuse_unless(ok=len(site.output.shape) <= 4, what="it has more than four dimensions")
-    arguments = ("&{own}", *(At(entry.name) for entry in entries), At(site.output.name))
+    arguments: tuple[At | str, ...] = ("&{own}", *(At(entry.name) for entry in entries), At(site.output.name))
     computed = [entry.name for entry in entries if entry.data is None]
     whole = [entry.name for entry in entries if entry.data is None and entry.shape == site.output.shape]
     return Layer(
@@ -285,7 +285,7 @@ def _add(site: Site) -> Layer:
     large, small, made = (float(np.float64(t.scales[0])) for t in (first, second, site.output))
     multiplier, shift = fixed.quantized_multiplier(small / (2 * large))
     out_multiplier, out_shift = fixed.quantized_multiplier(2 * large / (2**20 * made))
-    site.refuse_unless(ok=-fixed.LONGEST <= out_shift < 0 and shift > -31, what="its scales lie too far apart")
+    site.refuse_unless(ok=-31 < out_shift < 0 and shift > -31, what="its scales lie too far apart")
     zeros = [int(t.zero_points[0]) for t in (first, second, site.output)]
     fields = [_pairs(site), tuple(zeros[:2]), -shift, -1 - out_shift, zeros[2], multiplier, out_multiplier]
     return _pair(site, "add", ("nbedge_sum", fields))
@@ -460,7 +460,7 @@ def _nearest(size: int, made: int, options: Mapping[str, Any]) -> NDArray[np.int
     aligned, centred = bool(options.get("alignCorners")), bool(options.get("halfPixelCenters"))
     scale = np.float32(size - 1) / np.float32(made - 1) if aligned and made > 1 else np.float32(size) / np.float32(made)
     places = (np.arange(made, dtype=np.float32) + np.float32(0.5 if centred else 0)) * scale
-    whole = np.floor(places + np.float32(0.5)) if aligned else np.floor(places)
+    whole: NDArray[np.float32] = np.floor(places + np.float32(0.5)) if aligned else np.floor(places)
     return np.clip(whole, 0, size - 1).astype(np.int16)
 
 

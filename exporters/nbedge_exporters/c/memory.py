@@ -90,7 +90,8 @@ def _uses(program: Program) -> dict[str, tuple[int, int]]:
 
 def _shared(program: Program) -> dict[str, str]:
     """Return tensor -> the tensor whose block it takes: itself, or an input that ends where it begins."""
-    uses, taken = _uses(program), {}
+    uses = _uses(program)
+    taken: dict[str, str] = {}
     for i, layer in enumerate(program.layers):
         made, given = program.root(layer.writes), program.root(layer.shares) if layer.shares else ""
         fits = given and program.sizes[made] <= program.sizes[given] and uses[given][1] == i

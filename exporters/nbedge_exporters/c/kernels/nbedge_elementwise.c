@@ -18,17 +18,25 @@
   } while (0)
 
 /* Both inputs get 20 bits behind the point, in units of twice the larger scale: of the first one, whose scale that is,
- * half of them is exact. */
+ * half of them is exact. Halves of the second go away from zero, where there are any. */
+#define NBEDGE_ADDED(layer, x, y, half, sign)                                                                \
+  (((x) - (layer)->zeros[0]) * (1 << 19) +                                                                   \
+   ((nbedge_small_product(((y) - (layer)->zeros[1]) * (1 << 20), (layer)->multiplier) + (half) +             \
+     ((((y) - (layer)->zeros[1]) >> 31) & (sign))) >>                                                        \
+    (layer)->right))
+
 void nbedge_add(const nbedge_sum *layer, const int8_t *a, const int8_t *b, int8_t *out) {
-  const int32_t zero = layer->zeros[0], other = layer->zeros[1], multiplier = layer->multiplier, right = layer->right;
-  /* halves go away from zero, where there are any */
-  const int32_t half = (int32_t)(((uint32_t)1 << right) >> 1), sign = right ? -1 : 0;
-  const int32_t out_half = (int32_t)((uint32_t)(2 * layer->out_zero + 1) << layer->out_right);
-  NBEDGE_EACH_PAIR(&layer->pairs, a, b, out,
-                   nbedge_byte((x - zero) * (1 << 19) +
-                                   ((nbedge_small_product((y - other) * (1 << 20), multiplier) + half +
-                                     (((y - other) >> 31) & sign)) >> right),
-                               layer->out_multiplier, out_half, layer->out_right));
+  const nbedge_sum own = *layer;
+  const int32_t half = (int32_t)(((uint32_t)1 << own.right) >> 1), sign = own.right ? -1 : 0;
+  if (own.out_right < 23) {
+    const int32_t out_half = (int32_t)((uint32_t)(2 * own.out_zero + 1) << own.out_right);
+    NBEDGE_EACH_PAIR(&own.pairs, a, b, out,
+                     nbedge_byte(NBEDGE_ADDED(&own, x, y, half, sign), own.out_multiplier, out_half, own.out_right));
+  } else {
+    NBEDGE_EACH_PAIR(&own.pairs, a, b, out,
+                     nbedge_any_byte(NBEDGE_ADDED(&own, x, y, half, sign), own.out_multiplier, -1 - own.out_right,
+                                     own.out_zero));
+  }
 }
 
 void nbedge_mul(const nbedge_product *layer, const int8_t *a, const int8_t *b, int8_t *out) {
