@@ -267,3 +267,23 @@ def test_the_tables_hold_layers_and_say_instructions(tmp_path: Path) -> None:
         assert " ms" not in text
     assert bench(spoiled="answers").returncode == 1
     assert bench(spoiled="fault").returncode == 4
+
+
+@pytest.mark.group("device")
+@pytest.mark.parametrize("core", CORES)
+def test_what_the_exporter_writes_answers_as_tflite_micro_does(core: str) -> None:
+    pytest.importorskip("tflite_micro")
+    needs_the_compiler()
+    found, again = measured(core), measured(core)
+    assert found.layers is not None
+    assert len(found.layers) == 29
+    assert found.instructions == sum(layer.instructions for layer in found.layers)
+    assert (found.instructions, found.layers, found.flash_bytes) == (
+        again.instructions,
+        again.layers,
+        again.flash_bytes,
+    )
+    # 0.22 million multiplications
+    assert 0.5e6 < found.instructions < 5e6
+    assert found.flash_bytes is not None
+    assert found.flash_bytes < FILE.stat().st_size

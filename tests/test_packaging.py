@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 INFO = f"nbedge-{nbedge.__version__}.dist-info"
 WANTED = {
     "nbedge/py.typed", "nbedge/__main__.py", "nbedge/report/template.html", "nbedge/device/instructions.c",
+    "nbedge/device/marks.c", "nbedge/device/board/sections.ld",
     "nbedge_exporters/py.typed", "nbedge_exporters/onnx.py", "nbedge_exporters/onnx_int8.py",
     "nbedge_exporters/tflite.py", f"{INFO}/licenses/LICENSE",
 }  # fmt: skip
@@ -64,7 +65,8 @@ def test_the_wheel_holds_two_packages_and_nothing_else(installed: Installed) -> 
         metadata = Parser().parsestr(wheel.read(f"{INFO}/METADATA").decode())
     assert {name.partition("/")[0] for name in names} == {"nbedge", "nbedge_exporters", INFO}
     assert names >= WANTED
-    assert {Path(name).suffix for name in names if not name.startswith(INFO)} <= {".py", ".typed", ".html", ".c"}
+    wanted = {".py", ".typed", ".html", ".c", ".h", ".ld"}
+    assert {Path(name).suffix for name in names if not name.startswith(INFO)} <= wanted
     base = [str(line) for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in str(line)]
     assert [line.partition(">")[0] for line in sorted(base)] == ["click", "numpy", "rich"]
 

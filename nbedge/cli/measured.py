@@ -86,7 +86,9 @@ def _layers(row: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for layer in row["layers"]:
         executed, macs = layer["instructions"], layer["macs"]
         per_mac = number(executed / macs if macs else None, digits=2)
-        yield (str(layer["index"]), layer["operator"], layer["output"], number(macs), number(executed),
+        # converters join the names of all that was fused into it
+        output = layer["output"].split(";")[0]
+        yield (str(layer["index"]), layer["operator"], output, number(macs), number(executed),
                percent(executed / total), per_mac)  # fmt: skip
 
 
