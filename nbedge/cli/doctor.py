@@ -8,6 +8,7 @@ import click
 from rich.text import Text
 
 from nbedge.cli.screen import Screen, with_screen
+from nbedge.deployment.packages import WebRuntimes
 from nbedge.device.emulated import EmulatedPi
 from nbedge.environments import ENVIRONMENTS, Environment, install
 from nbedge.errors import InputError
@@ -33,7 +34,9 @@ PARTS = (
 )
 EXTRAS = tuple(dict.fromkeys(extra for _, extra, _ in PARTS))
 #: what lies in a folder of its own, by name
-APART: dict[str, Environment | EmulatedPi] = {**ENVIRONMENTS, EmulatedPi().name: EmulatedPi()}
+APART: dict[str, Environment | EmulatedPi | WebRuntimes] = {
+    **ENVIRONMENTS, EmulatedPi().name: EmulatedPi(), WebRuntimes().name: WebRuntimes(),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
