@@ -49,7 +49,9 @@ class Bundle:
         return replace(self, artifacts=artifacts)
 
 
-def gather(paths: Sequence[Path], formats: Sequence[str], target: str, name: str | None, picture: Path | None) -> Bundle:
+def gather(
+    paths: Sequence[Path], formats: Sequence[str], target: str, name: str | None, picture: Path | None
+) -> Bundle:
     """Return the bundle of files of one network, with the float-I/O file that lies beside the first one.
 
     Args:
@@ -88,7 +90,9 @@ def _read(path: Path, formats: Sequence[str], target: str) -> Artifact:
         raise InputError(f"{path}: the target {target} does not run {path.suffix or 'such files'}; {cure} {wanted}")
     place = artifact.sidecar(path)
     if not place.exists():
-        raise InputError(f"{path} has no {place.name} beside it, which says how it is fed; export it with nbedge export")
+        raise InputError(
+            f"{path} has no {place.name} beside it, which says how it is fed; export it with nbedge export"
+        )
     found = artifact.read(path)
     if len(found.inputs) != 1 or len(found.inputs[0].shape) != 4 or not found.outputs:
         raise InputError(f"{path} takes other inputs than one picture, and cannot be deployed")

@@ -85,4 +85,6 @@ def _vendor(runtime: Runtime, folder: Path) -> None:
     WebRuntimes().copy(runtime.packages, folder)
     for package in runtime.packages:
         text = template(f"licences/{package.licence}.txt")
-        files.write_bytes(folder / package.folder / "LICENSE", f"{package.pinned}: {package.licence}\n\n{text}".encode())
+        files.write_bytes(
+            folder / package.folder / "LICENSE", f"{package.pinned}: {package.licence}\n\n{text}".encode()
+        )

@@ -6,6 +6,7 @@ fetches Debian's and unpacks it beside the environments, unless one is in PATH. 
 developer tools, over two pipes: no port is open, and the tests need no package for it.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from select import select
 from threading import Thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 FETCHED = Path(__file__).parent.parent.parent / ".venv-environments" / "chromium"
@@ -48,7 +49,9 @@ def fetch() -> None:
 def found() -> tuple[str, dict[str, str]] | None:
     """Return the program and the variables that it needs; None where there is none."""
     if READY.exists():
-        folders = [f"{FETCHED}/{place}" for place in ("usr/lib/*-linux-gnu", "lib/*-linux-gnu", "usr/lib/*-linux-gnu/*")]
+        folders = [
+            f"{FETCHED}/{place}" for place in ("usr/lib/*-linux-gnu", "lib/*-linux-gnu", "usr/lib/*-linux-gnu/*")
+        ]
         libraries = [str(path) for place in folders for path in Path("/").glob(place[1:]) if path.is_dir()]
         program = FETCHED / "usr" / "lib" / "chromium" / "chromium-headless-shell"
         return str(program), {"LD_LIBRARY_PATH": ":".join(libraries)}
@@ -100,11 +103,11 @@ class Page:
         return found["result"].get("value")
 
     def until(self, code: str) -> None:
-        """Wait until an expression is true."""
-        asked = f"""new Promise((done, fail) => {{ const end = performance.now() + {1000 * TIMEOUT_S};
-            (function look() {{ if ({code}) done(true); else if (performance.now() > end) fail(new Error("never"));
-            else setTimeout(look, 20); }})(); }})"""
-        assert self.evaluate(asked), self.errors
+        """Wait until an expression is true; before a page has come there is no body to ask for."""
+        end = monotonic() + TIMEOUT_S
+        while not self.evaluate(f"Boolean(document.body && ({code}))"):
+            assert monotonic() < end, f"{code} never became true; {self.errors}"
+            sleep(0.02)
 
     def open(self, address: str) -> None:
         """Load a page."""
@@ -120,7 +123,9 @@ class Page:
 
     def drop(self, selector: str, path: Path) -> None:
         """Drop a file on an element of the page, as a hand does."""
-        box = self.evaluate(f"(({{x, y}}) => [x + 5, y + 5])(document.querySelector('{selector}').getBoundingClientRect())")
+        box = self.evaluate(
+            f"(({{x, y}}) => [x + 5, y + 5])(document.querySelector('{selector}').getBoundingClientRect())"
+        )
         data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
         for kind in ("dragEnter", "dragOver", "drop"):
             self.call("Input.dispatchDragEvent", type=kind, x=box[0], y=box[1], data=data)
@@ -156,9 +161,10 @@ def browsing() -> Iterator[Page]:
     """Run a browser with an empty profile, and give its one tab; all its processes end with the block."""
     program = found()
     assert program
-    down, up = os.pipe(), os.pipe()
+    down, up = _pipe(), _pipe()
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
-        script = f'exec "$@" 3<&{down[0]} 4>&{up[1]}'
+        # the numbers that the browser wants; by their paths, since a shell takes no number of two digits
+        script = f'exec "$@" 3</dev/fd/{down[0]} 4>/dev/fd/{up[1]}'
         process = subprocess.Popen(
             ["sh", "-c", script, "sh", program[0], *FLAGS, f"--user-data-dir={profile}", "about:blank"],
             env={**os.environ, "HOME": profile, **program[1]}, pass_fds=(down[0], up[1]), start_new_session=True,
@@ -177,6 +183,15 @@ def browsing() -> Iterator[Page]:
             process.wait()
             os.close(down[1])
             os.close(up[0])
+
+
+def _pipe() -> tuple[int, int]:
+    """Return a pipe whose numbers are none of those that the browser wants."""
+    low = os.pipe()
+    read, write = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in low)
+    for end in low:
+        os.close(end)
+    return read, write
 
 
 @contextmanager

@@ -107,7 +107,7 @@ async function film() {
 function stop() {
   for (const track of stream?.getTracks() ?? []) track.stop();
   stream = null;
-  $("camera").textContent = "Use the camera";
+  $("camera").textContent = "Camera";
 }
 
 function paint(pixels) {
