@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -246,6 +247,21 @@ def test_the_program_of_a_pi_prepares_pictures_as_nbedge_does(tmp_path: Path, pi
     command = [sys.executable, "run.py", "--check"]
     checked = subprocess.run(command, cwd=made.folder, capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stdout) == (0, "largest difference 0; the first class is white\n")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_program_of_a_pi_resizes_to_the_same_pixels(tmp_path: Path, seed: int) -> None:
+    image = pytest.importorskip("PIL.Image")
+    made = deploy(INT8, target="pi", out=tmp_path / "pi")
+    run_py = runpy.run_path(str(made.folder / "run.py"))
+    rng = np.random.default_rng(seed)
+    for _ in range(60):
+        height, width, wanted_height, wanted_width = (int(size) for size in rng.integers(1, 300, 4))
+        pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+        picture = image.fromarray(pixels)
+        wanted = np.asarray(picture.resize((wanted_width, wanted_height), image.Resampling.BILINEAR))
+        np.testing.assert_array_equal(run_py["resized"](pixels, wanted_height, wanted_width), wanted)
+        np.testing.assert_array_equal(run_py["with_channels"](pixels, 1)[:, :, 0], np.asarray(picture.convert("L")))
 
 
 def program(folder: Path, *words: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import shutil
 import subprocess
-import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,8 +119,9 @@ class WebRuntimes:
 def _fetch(package: Package, folder: Path) -> None:
     """Let npm fetch the archive of a package, check it, and unpack the files that a page needs."""
     with TemporaryDirectory() as place:
-        command = ["npm", "pack", "--silent", "--ignore-scripts", f"--pack-destination={place}", package.pinned]
-        done = subprocess.run(command, cwd=place, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
+        command = ["npm", "pack", "--loglevel=error", "--ignore-scripts", f"--pack-destination={place}", package.pinned]
+        nothing = subprocess.DEVNULL
+        done = subprocess.run(command, cwd=place, stdin=nothing, stdout=nothing, check=False)
         archives = list(Path(place).glob("*.tgz"))
         if done.returncode or len(archives) != 1:
             raise MissingDependencyError(f"npm could not fetch {package.pinned}; its own words are above")

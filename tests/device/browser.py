@@ -214,5 +214,5 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 if __name__ == "__main__":
     if not found():
+        print(f"Fetching Chromium into {FETCHED}; this takes 15 seconds and 0.5 GB of disk", file=sys.stderr)
         fetch()
-    print(*(found() or ()), file=sys.stderr)

@@ -53,8 +53,7 @@ class Classifier(context: Context) : AutoCloseable {
     private fun input(bitmap: Bitmap): FloatArray {
         val shape = preprocessing.getJSONArray("shape")
         val channels = shape.getInt(0)
-        var pixels = Pixels.of(bitmap, channels)
-        pixels = pixels.resizedRows(shape.getInt(2)).transposed().resizedRows(shape.getInt(1)).transposed()
+        val pixels = Pixels.of(bitmap, channels).resized(shape.getInt(2), shape.getInt(1))
         val mean = preprocessing.getJSONArray("mean").doubles()
         val std = preprocessing.getJSONArray("std").doubles()
         val scale = FloatArray(channels) { (1 / (255 * std[it])).toFloat() }
@@ -82,7 +81,15 @@ class Classifier(context: Context) : AutoCloseable {
 
 /** Pixels row by row, the channels of a pixel side by side; they are resized as Pillow does, with the same integers. */
 private class Pixels(val width: Int, val height: Int, val channels: Int, val data: IntArray) {
-    fun transposed(): Pixels {
+    /** The integers depend on which comes first; the order is that of Pillow 13. */
+    fun resized(wantedWidth: Int, wantedHeight: Int): Pixels =
+        if (height > wantedHeight && height - wantedHeight > 2 * (width - wantedWidth)) {
+            transposed().resizedRows(wantedHeight).transposed().resizedRows(wantedWidth)
+        } else {
+            resizedRows(wantedWidth).transposed().resizedRows(wantedHeight).transposed()
+        }
+
+    private fun transposed(): Pixels {
         val turned = IntArray(data.size)
         for (y in 0 until height) for (x in 0 until width) for (c in 0 until channels) {
             turned[(x * height + y) * channels + c] = data[(y * width + x) * channels + c]
@@ -91,7 +98,7 @@ private class Pixels(val width: Int, val height: Int, val channels: Int, val dat
     }
 
     /** Bilinear with antialiasing, weights of 22 bits after the point. */
-    fun resizedRows(wanted: Int): Pixels {
+    private fun resizedRows(wanted: Int): Pixels {
         if (wanted == width) return this
         val resized = IntArray(wanted * height * channels)
         val scale = width.toDouble() / wanted

@@ -70,8 +70,7 @@ final class Classifier {
     private func input(_ image: CGImage) -> [Float] {
         let how = file.preprocessing
         let channels = how.shape[0]
-        let pixels = Pixels(image, channels: channels)
-            .resizedRows(how.shape[2]).transposed().resizedRows(how.shape[1]).transposed()
+        let pixels = Pixels(image, channels: channels).resized(how.shape[2], how.shape[1])
         let scale = how.std.map { Float(1 / (255 * $0)) }
         let shift = zip(how.mean, how.std).map { Float(-$0 / $1) }
         return pixels.data.enumerated().map { i, value in
@@ -125,7 +124,15 @@ private struct Pixels {
         self.init(width: width, height: height, channels: channels, data: data)
     }
 
-    func transposed() -> Pixels {
+    /// The integers depend on which comes first; the order is that of Pillow 13.
+    func resized(_ wantedWidth: Int, _ wantedHeight: Int) -> Pixels {
+        if height > wantedHeight && height - wantedHeight > 2 * (width - wantedWidth) {
+            return transposed().resizedRows(wantedHeight).transposed().resizedRows(wantedWidth)
+        }
+        return resizedRows(wantedWidth).transposed().resizedRows(wantedHeight).transposed()
+    }
+
+    private func transposed() -> Pixels {
         var turned = data
         for y in 0..<height { for x in 0..<width { for c in 0..<channels {
             turned[(x * height + y) * channels + c] = data[(y * width + x) * channels + c]
@@ -134,7 +141,7 @@ private struct Pixels {
     }
 
     /// Bilinear with antialiasing, weights of 22 bits after the point.
-    func resizedRows(_ wanted: Int) -> Pixels {
+    private func resizedRows(_ wanted: Int) -> Pixels {
         if wanted == width { return self }
         var resized = [Int](repeating: 0, count: wanted * height * channels)
         let scale = Double(width) / Double(wanted)

@@ -21,11 +21,20 @@ export function fromRgba({ width, height, data }, channels) {
 
 /** Resize a picture, bilinear with antialiasing: Pillow's algorithm, which gives the same integers in every browser. */
 export function resize(picture, width, height) {
-  const wide = picture.width === width ? picture : resizeRows(picture, width);
-  return wide.height === height ? wide : transposed(resizeRows(transposed(wide), height));
+  // the integers depend on which comes first; the order is that of Pillow 13
+  const tallFirst = picture.height > height && picture.height - height > 2 * (picture.width - width);
+  return tallFirst
+    ? resizeRows(resizeColumns(picture, height), width)
+    : resizeColumns(resizeRows(picture, width), height);
 }
 
-function resizeRows({ width, height, channels, data }, wanted) {
+function resizeColumns(picture, wanted) {
+  return picture.height === wanted ? picture : transposed(resizeRows(transposed(picture), wanted));
+}
+
+function resizeRows(picture, wanted) {
+  const { width, height, channels, data } = picture;
+  if (width === wanted) return picture;
   const taps = tapsOf(width, wanted);
   const pixels = new Uint8Array(wanted * height * channels);
   for (let y = 0; y < height; y++) {
