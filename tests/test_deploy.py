@@ -87,7 +87,7 @@ def pythons(path: Path, picture: Path) -> NDArray[np.float32]:
     from nbedge.runtime.runner import answer
 
     how = artifact.read(path).preprocessing
-    return answer(open_file(path), how(read(picture, how.shape)[None]))[0]
+    return np.asarray(answer(open_file(path), how(read(picture, how.shape)[None]))[0])
 
 
 # the web
@@ -163,6 +163,24 @@ def test_an_int8_page_of_onnx_answers_bit_for_bit(tmp_path: Path, page: Page, pi
 def test_a_float_page_agrees(tmp_path: Path, page: Page, pictures: list[Path], file: str) -> None:
     path = FASHION / "exports" / file
     compare(page, deploy(path, target="web", out=tmp_path / "web").folder, path, pictures, FLOAT_TOLERANCE)
+
+
+@pytest.mark.group("deploy")
+def test_a_page_resizes_to_the_same_pixels(tmp_path: Path, page: Page) -> None:
+    image = pytest.importorskip("PIL.Image")
+    made = deploy(FP32, target="web", out=tmp_path / "web")
+    rng = np.random.default_rng(0)
+    with browser.serving(made.folder) as address:
+        page.open(address)
+        page.until("document.body.dataset.state === 'ready'")
+        for _ in range(30):
+            height, width, wanted_height, wanted_width = (int(size) for size in rng.integers(1, 90, 4))
+            pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+            given = {"width": width, "height": height, "channels": 3, "data": pixels.ravel().tolist()}
+            call = f"resize({json.dumps(given)}, {wanted_width}, {wanted_height})"
+            found = page.evaluate(f"import('./preprocessing.js').then(({{resize}}) => Array.from({call}.data))")
+            resized = image.fromarray(pixels).resize((wanted_width, wanted_height), image.Resampling.BILINEAR)
+            np.testing.assert_array_equal(found, np.asarray(resized).ravel(), str((width, height)))
 
 
 @pytest.mark.group("deploy")
