@@ -40,7 +40,7 @@ $(INSTALLED_TIMM): pyproject.toml constraints.txt
 	@$(VENV_TIMM)/bin/python -m pip --disable-pip-version-check check
 	@touch $@
 
-setup-environments: $(ENVIRONMENTS)/.installed $(ENVIRONMENTS)/.emulated $(ENVIRONMENTS)/sshd/ready $(ENVIRONMENTS)/.web $(ENVIRONMENTS)/chromium/ready  ## make .venv-environments: tools whose pins collide with others'
+setup-environments: $(ENVIRONMENTS)/.installed $(ENVIRONMENTS)/.emulated $(ENVIRONMENTS)/.mcu $(ENVIRONMENTS)/sshd/ready $(ENVIRONMENTS)/.web $(ENVIRONMENTS)/chromium/ready  ## make .venv-environments: tools whose pins collide with others'
 
 $(ENVIRONMENTS)/.installed: $(INSTALLED) nbedge/environments.py
 	@echo "Installing litert-torch, tflite-runtime and ExecuTorch into $(ENVIRONMENTS); this takes three minutes and 5 GB of disk"
@@ -52,12 +52,18 @@ $(ENVIRONMENTS)/.installed: $(INSTALLED) nbedge/environments.py
 	@touch $@
 
 # what cannot be fetched leaves its tests skipped, and pytest lists them as NOT CHECKED
-$(ENVIRONMENTS)/.emulated: $(INSTALLED) $(addprefix nbedge/device/,emulated.py userland.py instructions.c)
+$(ENVIRONMENTS)/.emulated: $(INSTALLED) $(addprefix nbedge/device/,emulated.py userland.py instructions.c plugin.h)
 	@echo "Making an emulated Raspberry Pi in $(ENVIRONMENTS); this takes half a minute and 0.4 GB of disk"
 	@export XDG_CACHE_HOME=$(CURDIR)/$(ENVIRONMENTS); \
 		$(BIN)/nbedge doctor --quiet --install emulated-pi > /dev/null && \
 		$(BIN)/python -c 'from nbedge.device.emulated import EmulatedPi; EmulatedPi().site_with("onnxruntime==1.21.0")' && \
 		touch $@ || echo "No emulated Raspberry Pi could be made; it takes Debian 12, apt-get and gcc"
+
+$(ENVIRONMENTS)/.mcu: $(INSTALLED) $(addprefix nbedge/device/,microcontroller.py userland.py cores.py marks.c plugin.h)
+	@echo "Making compiler and emulator for microcontrollers in $(ENVIRONMENTS); this takes half a minute and 0.3 GB of disk"
+	@export XDG_CACHE_HOME=$(CURDIR)/$(ENVIRONMENTS); \
+		$(BIN)/nbedge doctor --quiet --install emulated-mcu > /dev/null && \
+		touch $@ || echo "No compiler for microcontrollers could be fetched; it takes Debian 12, apt-get and gcc"
 
 $(ENVIRONMENTS)/sshd/ready: | $(INSTALLED)
 	@$(BIN)/python tests/device/sshd.py || echo "No sshd could be fetched into $(ENVIRONMENTS); tests/test_ssh.py needs apt-get"

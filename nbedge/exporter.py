@@ -48,6 +48,7 @@ class Exporter(Protocol):
     Attributes:
         consumes: format of the source ("torch" is a `torch.export` program, `.pt2`).
         produces: format written.
+        source: scheme of the file that it starts from: "fp32", or "own" for one that has the scheme which it writes.
         schemes: the schemes that it can write.
         backend: the tool that does it, as `--backend` calls it.
         options: what can be set, with the values that it knows; the first one is used if none is set.
@@ -64,6 +65,11 @@ class Exporter(Protocol):
 
     @property
     def produces(self) -> str:
+        """See above."""
+        ...
+
+    @property
+    def source(self) -> str:
         """See above."""
         ...
 

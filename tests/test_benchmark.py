@@ -59,7 +59,7 @@ def case(tmp_path: Path) -> Case:
 class Scripted:
     """A machine that takes as long as it is told."""
 
-    name, seconds, timed = "scripted", 1.0, True
+    name, seconds, timed, compiles = "scripted", 1.0, True, False
 
     def __init__(self, times: Mapping[str, Iterator[float]]) -> None:
         self.times, self.order = times, list[str]()
@@ -290,7 +290,9 @@ def test_fewer_than_ten_blocks_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["ratio", "ratio:1", "ratio:x", "speed:1.1", "size:0.9", "ratio:nan"])
 def test_a_limit_that_means_nothing_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match=r"is no limit; write METRIC:TIMES of ratio, size, arena, instructions"):
+    with pytest.raises(
+        InputError, match=r"is no limit; write METRIC:TIMES of ratio, size, arena, flash, stack, instructions"
+    ):
         baseline.Limit.parse(text)
 
 

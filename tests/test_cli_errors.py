@@ -192,7 +192,7 @@ BAD = [
     Bad("bench --compare cut.onnx cut.onnx", ("cut.onnx holds no measurements", "nbedge bench --json")),
     Bad("bench cut.onnx --on raspberrypi", ("cannot measure on 'raspberrypi'", "ssh://USER@HOST")),
     Bad("bench cut.onnx --on ssh://pi:secret@raspberrypi", ("password",)),
-    Bad("bench cut.onnx --on emulated:cortex-m4", ("'cortex-m4'", "cortex-a72")),
+    Bad("bench cut.onnx --on emulated:cortex-m99", ("'cortex-m99'", "cortex-a72", "cortex-m4")),
     Bad("bench cut.onnx --setup", ("--setup has no effect here", "leave it out")),
     Bad("export tiny.safetensors --format onxx --calib folder:pictures", ("'onxx'", "installed are onnx: ")),
     Bad("export tiny.safetensors --quant int9 --calib folder:pictures", ("'int9'", "choose from fp32")),

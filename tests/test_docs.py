@@ -78,6 +78,8 @@ TOO_LONG = {
     "nbedge bench exports/new.int8.tflite --on ssh://pi@raspberrypi.local --setup --threads 1,4",
     "nbedge bench exports/new.int8.tflite --against exports/released.int8.tflite --fail-if ratio:1.05 "
     "--fail-if size:1.02",
+    "nbedge bench model.int8.tflite --on emulated:cortex-m4 --against old.json --fail-if instructions:1.02 "
+    "--fail-if flash:1.02 --fail-if arena:1",
     "nbedge train --from giant.safetensors --control control.safetensors --data folder:PATH --out runs/transfer",
 }
 COMMON = {"--json", "--quiet", "--verbose", "--no-color", "--help"}

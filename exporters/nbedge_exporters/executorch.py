@@ -27,6 +27,7 @@ class ExecuTorchExporter:
 
     consumes: str = "torch"
     produces: str = "pte"
+    source: str = "fp32"
     schemes: frozenset[str] = frozenset({"fp32", "int8-float-io"})
     backend: str = "executorch"
     options: Mapping[str, tuple[str, ...]] = field(

@@ -32,6 +32,7 @@ class OnnxExporter:
 
     consumes: str = "torch"
     produces: str = "onnx"
+    source: str = "fp32"
     schemes: frozenset[str] = frozenset({"fp32"})
     backend: str = "torch"
     options: Mapping[str, tuple[str, ...]] = field(

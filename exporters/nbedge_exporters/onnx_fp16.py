@@ -16,6 +16,7 @@ class OnnxFp16Exporter:
 
     consumes: str = "onnx"
     produces: str = "onnx"
+    source: str = "fp32"
     schemes: frozenset[str] = frozenset({"fp16"})
     backend: str = "onnxruntime"
     options: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"input": ("float32", "uint8")})

@@ -33,6 +33,7 @@ class OnnxInt8Exporter:
 
     consumes: str = "onnx"
     produces: str = "onnx"
+    source: str = "fp32"
     schemes: frozenset[str] = frozenset({"dynamic", "int8", "int8-float-io", "int8x16"})
     backend: str = "onnxruntime"
     options: Mapping[str, tuple[str, ...]] = field(

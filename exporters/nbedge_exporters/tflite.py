@@ -32,6 +32,7 @@ class TfliteExporter:
 
     consumes: str = "onnx"
     produces: str = "tflite"
+    source: str = "fp32"
     schemes: frozenset[str] = frozenset({"fp32", "fp16", "int8", "int8-float-io", "int8x16"})
     backend: str = "onnx2tf"
     options: Mapping[str, tuple[str, ...]] = field(

@@ -16,6 +16,7 @@ class LitertExporter:
 
     consumes: str = "torch"
     produces: str = "tflite"
+    source: str = "fp32"
     schemes: frozenset[str] = frozenset({"fp32"})
     backend: str = "litert"
     options: Mapping[str, tuple[str, ...]] = field(

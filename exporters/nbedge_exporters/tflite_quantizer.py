@@ -27,6 +27,7 @@ class TfliteQuantizer:
 
     consumes: str = "tflite"
     produces: str = "tflite"
+    source: str = "fp32"
     schemes: frozenset[str] = frozenset({"fp16", "dynamic", "int8", "int8-float-io", "int8x16"})
     backend: str = "litert"
     options: Mapping[str, tuple[str, ...]] = field(

@@ -7,12 +7,13 @@ from nbedge.benchmark.case import RUNTIMES, TIMED, Case, cases
 from nbedge.benchmark.comparison import Comparison, compare
 from nbedge.benchmark.emulated import EmulatedMachine
 from nbedge.benchmark.local import LocalMachine
-from nbedge.benchmark.measurement import Latency, Measurement, Memory
+from nbedge.benchmark.measurement import Latency, Layer, Measurement, Memory
 from nbedge.benchmark.measuring import Machine, measure
+from nbedge.benchmark.microcontroller import MicrocontrollerMachine
 from nbedge.benchmark.remote import RemoteMachine
 from nbedge.machine import conditions
 
 __all__ = [
-    "RUNTIMES", "TIMED", "Case", "Comparison", "EmulatedMachine", "Latency", "LocalMachine", "Machine", "Measurement",
-    "Memory", "RemoteMachine", "cases", "compare", "conditions", "measure",
+    "RUNTIMES", "TIMED", "Case", "Comparison", "EmulatedMachine", "Latency", "Layer", "LocalMachine", "Machine",
+    "Measurement", "Memory", "MicrocontrollerMachine", "RemoteMachine", "cases", "compare", "conditions", "measure",
 ]  # fmt: skip

@@ -13,14 +13,15 @@ Row = Mapping[str, Any]
 Rows = Sequence[Row]
 
 #: metric -> its key; the same file gives the same figure on any day
-DETERMINISTIC = {"size": "size_bytes", "arena": "arena_bytes", "instructions": "instructions_per_inference"}
+DETERMINISTIC = {"size": "size_bytes", "arena": "arena_bytes", "flash": "flash_bytes", "stack": "stack_bytes",
+                 "instructions": "instructions_per_inference"}  # fmt: skip
 #: the metric of two files that are measured in turn
 RATIO = "ratio"
 #: what is shown of two stored sessions
 SHOWN = {"latency": "latency_median_ms", "end to end": "end_to_end_median_ms", "first inference": "first_inference_ms",
          "peak memory": "peak_rss_bytes", **DETERMINISTIC}  # fmt: skip
 #: what two sessions should have in common
-ALIKE = ("cpu_model", "governor", "kernel")
+ALIKE = ("cpu_model", "governor", "kernel", "compiler", "optimization")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,8 @@ def deterministic(limit: Limit, new: Row, old: Row) -> Difference:
     if new.get(key) is None or old.get(key) is None:
         raise InputError(
             f"{limit.metric} of {new['file']} is not measured here or not stored; the arena is told by "
-            "--runtime tflite-micro, instructions by --on emulated:cortex-a72"
+            "--runtime tflite-micro, instructions by --on emulated:cortex-a72, both, flash and stack by "
+            "--on emulated:cortex-m4"
         )
     return Difference(new["file"], limit.metric, old[key], new[key])
 

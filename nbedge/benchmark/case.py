@@ -7,6 +7,8 @@ from pathlib import Path
 from nbedge import files
 from nbedge.errors import InputError
 
+#: the runtime of a microcontroller: C that is generated of the file
+GENERATED = "c"
 #: suffix of the file -> the runtimes that can run it, the usual one first; "tflite" is the first one that is installed
 RUNTIMES = {
     ".onnx": ("onnxruntime",),
@@ -18,6 +20,7 @@ RUNTIMES = {
         "tflite-runtime",
         "tensorflow",
         "tflite-micro",
+        GENERATED,
     ),
     ".safetensors": ("torch",),
 }

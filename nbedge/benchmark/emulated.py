@@ -24,6 +24,7 @@ class EmulatedMachine:
 
     seconds = 0.0
     timed = False
+    compiles = False
 
     def __init__(self, cpu: str, site: Path | None = None) -> None:
         """Take one of `nbedge.device.emulated.CPUS`, and if wished a folder with other runtimes.

@@ -28,6 +28,7 @@ class LocalMachine:
     name = "local"
     seconds = 2.0
     timed = True
+    compiles = False
 
     def __init__(self) -> None:
         """Write the agent into a temporary folder."""

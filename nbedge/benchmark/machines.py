@@ -4,33 +4,46 @@ from contextlib import AbstractContextManager
 
 from nbedge.benchmark.emulated import EmulatedMachine
 from nbedge.benchmark.local import LocalMachine
+from nbedge.benchmark.microcontroller import MicrocontrollerMachine
 from nbedge.benchmark.remote import RemoteMachine
+from nbedge.device.cores import CORES
 from nbedge.device.emulated import CPUS
+from nbedge.device.image import OPTIMIZATIONS
 from nbedge.errors import InputError
 
 #: how the address of a machine over ssh begins
 SSH = "ssh://"
 _EMULATED = "emulated:"
+_KNOWN = ", ".join((*CPUS, *CORES))
 
 
 def machine_of(
-    on: str, *, python: str = "python3", setup: bool = False
-) -> AbstractContextManager[LocalMachine | EmulatedMachine | RemoteMachine]:
+    on: str, *, python: str = "python3", setup: bool = False, optimization: str = OPTIMIZATIONS[0]
+) -> AbstractContextManager[LocalMachine | EmulatedMachine | MicrocontrollerMachine | RemoteMachine]:
     """Return a machine, for the length of a `with` block.
 
     Args:
-        on: "local", "emulated:CPU" or "ssh://user@host:port".
+        on: "local", "emulated:CPU" (of a Raspberry Pi, or a Cortex-M core) or "ssh://user@host:port".
         python: the interpreter of one over ssh.
         setup: whether that one gets an environment with the runtimes first.
+        optimization: level of the compiler, for a Cortex-M core.
 
     Raises:
         InputError: `on` is none of these.
-        MissingDependencyError: the emulated Raspberry Pi is not made.
+        MissingDependencyError: what emulates it is not here: the Raspberry Pi, or compiler and emulator for a Cortex-M.
     """
     if on.startswith(SSH):
         return RemoteMachine(on, python, setup)
     if on.startswith(_EMULATED):
-        return EmulatedMachine(on.removeprefix(_EMULATED))
+        return _emulated(on.removeprefix(_EMULATED), optimization)
     if on != LocalMachine.name:
-        raise InputError(f"cannot measure on {on!r}; give local, ssh://USER@HOST, or emulated:{'|'.join(CPUS)}")
+        raise InputError(f"cannot measure on {on!r}; give local, ssh://USER@HOST, or emulated:CPU, one of {_KNOWN}")
     return LocalMachine()
+
+
+def _emulated(cpu: str, optimization: str) -> EmulatedMachine | MicrocontrollerMachine:
+    if cpu in CORES:
+        return MicrocontrollerMachine(cpu, optimization)
+    if cpu not in CPUS:
+        raise InputError(f"no emulated CPU is called {cpu!r}; choose from {_KNOWN}")
+    return EmulatedMachine(cpu)

@@ -90,6 +90,25 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """What one layer of generated C executes.
+
+    Attributes:
+        index: its place in the order of execution.
+        operator: as TFLite calls it.
+        output: the tensor that it makes.
+        macs: multiplications with an addition, as the network asks for them.
+        instructions: executed in one inference.
+    """
+
+    index: int
+    operator: str
+    output: str
+    macs: int
+    instructions: int
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """What one file takes in one runtime.
 
@@ -109,6 +128,10 @@ class Measurement:
         overhead_ms: of a call that does nothing; it is part of every sample.
         memory: of the process.
         instructions: executed by one inference, where an emulator counts them.
+        layers: of generated C, with their instructions; None for any other runtime, like the next ones.
+        flash_bytes: code and constants of the model, without anything else that a program has.
+        code_bytes: the code among them.
+        stack_bytes: the most that an inference takes.
         joules: of one inference; None where the machine does not tell.
         joules_source: what told it.
         answers_sha256: of the bytes of the answers to the first input: the same in the same kernels.
@@ -132,6 +155,10 @@ class Measurement:
     overhead_ms: float | None
     memory: Memory | None
     instructions: int | None
+    layers: tuple[Layer, ...] | None
+    flash_bytes: int | None
+    code_bytes: int | None
+    stack_bytes: int | None
     joules: float | None
     joules_source: str | None
     answers_sha256: str
@@ -150,7 +177,10 @@ class Measurement:
             **_named("latency", self.latency), **_named("end_to_end", self.end_to_end),
             "empty_call_ms": self.overhead_ms,
             **({} if self.memory is None else {**asdict(self.memory), "peak_rss_bytes": self.memory.peak_rss_bytes}),
-            "instructions_per_inference": self.instructions, "joules_per_inference": self.joules,
+            "instructions_per_inference": self.instructions,
+            "layers": None if self.layers is None else [asdict(layer) for layer in self.layers],
+            "flash_bytes": self.flash_bytes, "code_bytes": self.code_bytes, "stack_bytes": self.stack_bytes,
+            "joules_per_inference": self.joules,
             "joules_source": self.joules_source, "answers_sha256": self.answers_sha256, "verdict": self.verdict,
             "reason": self.reason, "conditions": dict(self.conditions), "conditions_after": dict(self.conditions_after),
         }  # fmt: skip
@@ -180,6 +210,8 @@ def summarize(case: Case, on: str, outcomes: Sequence[Mapping[str, Any]]) -> Mea
         latency=latency, end_to_end=_latency(whole) if whole else None,
         overhead_ms=_median(outcomes, "overhead_ms") if timed else None,
         memory=_memory(outcomes), instructions=first.get("instructions"),
+        layers=tuple(Layer(**layer) for layer in first["layers"]) if "layers" in first else None,
+        flash_bytes=first.get("flash_bytes"), code_bytes=first.get("code_bytes"), stack_bytes=first.get("stack_bytes"),
         joules=_median([o["energy"] for o in outcomes], "joules_per_inference") if energy else None,
         joules_source=energy.get("source"), answers_sha256=first["answers_sha256"], verdict=verdict, reason=reason,
         conditions=first["conditions"], conditions_after=outcomes[-1].get("conditions_after", {}),
@@ -203,7 +235,8 @@ def _latency(samples: Sequence[Mapping[str, Any]]) -> Latency:
 def _memory(outcomes: Sequence[Mapping[str, Any]]) -> Memory | None:
     found = [outcome["memory"] for outcome in outcomes if outcome.get("memory")]
     if not found:
-        return None
+        arena = outcomes[0].get("arena_bytes")
+        return None if arena is None else Memory(None, None, None, None, None, None, None, arena)
 
     def over(phase: str, key: str) -> int | None:
         pairs = [(memory[phase][key], memory["imported"][key.removeprefix("peak_")]) for memory in found]

@@ -3,11 +3,12 @@
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from nbedge.artifact import sidecar
-from nbedge.benchmark.case import Case, cases
+from nbedge.benchmark.case import GENERATED, RUNTIMES, Case, cases
 from nbedge.benchmark.machines import machine_of
 from nbedge.benchmark.measurement import Measurement, summarize
 from nbedge.errors import InputError
@@ -26,11 +27,13 @@ class Machine(Protocol):
         name: as the user gives it.
         seconds: of sampling in each process, unless something else is asked for.
         timed: whether its clock says anything: that of an emulator does not.
+        compiles: whether it runs generated C, the runtime `c`, and nothing else.
     """
 
     name: str
     seconds: float
     timed: bool
+    compiles: bool
 
     def run(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """Do a job (see `nbedge.agent.perform`) in a fresh process there, and return what it found.
@@ -86,6 +89,7 @@ def _measured(
     asked: Sequence[Case], processes: int, seconds: float | None, inputs: Mapping[Path, Path], machine: Machine,
     progress: Progress | None,
 ) -> list[Measurement]:  # fmt: skip
+    asked = [fitting(case, machine) for case in asked]
     repeats = processes if machine.timed else 1
     outcomes: list[list[dict[str, Any]]] = [[] for _ in asked]
     for repeat in range(repeats):
@@ -96,8 +100,31 @@ def _measured(
     return [summarize(case, machine.name, found) for case, found in zip(asked, outcomes, strict=True)]
 
 
+def fitting(case: Case, machine: Machine) -> Case:
+    """Return the case in the runtime that the machine has for it.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not machine.compiles:
+        if case.runtime == GENERATED:
+            raise InputError(f"generated C is not run on {machine.name}; give --on emulated:cortex-m4")
+        return case
+    if case.runtime not in (RUNTIMES[".tflite"][0], GENERATED):
+        raise InputError(
+            f"{case.path.name} cannot run in {case.runtime} on {machine.name}: a microcontroller runs C that is "
+            "generated of .tflite files in int8; give one, without --runtime"
+        )
+    return replace(case, runtime=GENERATED)
+
+
 def job_of(case: Case, machine: Machine, seconds: float | None = None, inputs: Path | None = None) -> dict[str, Any]:
-    """Return what the agent is told of a case."""
+    """Return what the agent is told of a case.
+
+    Raises:
+        InputError: the machine has no runtime for it.
+    """
+    case = fitting(case, machine)
     about = sidecar(case.path)
     return {
         "file": str(case.path.resolve()), "runtime": case.runtime, "threads": case.threads,

@@ -22,6 +22,7 @@ class RemoteMachine:
 
     seconds = 10.0
     timed = True
+    compiles = False
 
     def __init__(self, where: str, python: str = "python3", setup: bool = False) -> None:
         """Take an address, an interpreter there, and whether it gets an environment with the runtimes first.

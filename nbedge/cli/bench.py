@@ -13,6 +13,7 @@ from nbedge.benchmark import Case, Comparison, Machine, Measurement, RemoteMachi
 from nbedge.benchmark.machines import SSH, machine_of
 from nbedge.cli import measured
 from nbedge.cli.screen import Screen, fail, refuse_given, with_screen
+from nbedge.device.image import OPTIMIZATIONS
 from nbedge.errors import GateError, InputError, needs
 from nbedge.progress import bar
 
@@ -41,6 +42,8 @@ class Numbers(click.ParamType[tuple[int, ...]]):
 @click.option("--python", default="python3", show_default=True, help="With ssh://: the interpreter there.")
 @click.option("--setup", is_flag=True, help="With ssh://: make an environment with the runtimes there first.")
 @click.option("--clean", is_flag=True, help="With ssh://: remove afterwards all that was put there.")
+@click.option("--optimize", default="O2", show_default=True, type=click.Choice([level[1:] for level in OPTIMIZATIONS]),
+              help="With a Cortex-M core: level of the compiler.")  # fmt: skip
 @click.option("--runtime", "runtimes", multiple=True, metavar="NAME", help="Instead of each file's usual one.")
 @click.option("--threads", default=(1,), type=Numbers(), help="Of the runtime, for example 1,4; default 1.")
 @click.option("--processes", default=5, show_default=True, type=click.IntRange(min=1), help="Fresh processes a file.")
@@ -57,8 +60,8 @@ class Numbers(click.ParamType[tuple[int, ...]]):
 @with_screen
 def command(
     screen: Screen, paths: tuple[Path, ...], on: str, python: str, setup: bool, clean: bool,
-    runtimes: tuple[str, ...], threads: tuple[int, ...], processes: int, seconds: float | None, data: str | None,
-    against: Path | None, blocks: int, limits: tuple[str, ...], require_stable: bool,
+    optimize: str, runtimes: tuple[str, ...], threads: tuple[int, ...], processes: int, seconds: float | None,
+    data: str | None, against: Path | None, blocks: int, limits: tuple[str, ...], require_stable: bool,
     sessions: tuple[Path, Path] | None, markdown: Path | None, plot: Path | None,
 ) -> None:  # fmt: skip
     """Measure each FILE (.onnx, .tflite or a checkpoint); several are interleaved and can be compared."""
@@ -70,9 +73,9 @@ def command(
     asked = [baseline.Limit.parse(text) for text in limits]
     _refuse_unfit(paths, against, asked, plot)
     if clean and not paths:
-        with _machine(on, python, setup, clean):
+        with _machine(on, python, setup, clean, optimize):
             return
-    with _machine(on, python, setup, clean) as machine, _real_inputs(data, paths) as inputs:
+    with _machine(on, python, setup, clean, optimize) as machine, _real_inputs(data, paths) as inputs:
         found = _measured(screen, machine, paths, runtimes, threads, processes, seconds, inputs)
         compared = _compared(screen, machine, found, against, blocks, seconds, asked)
         old = _old(machine, found, against, asked)
@@ -117,10 +120,12 @@ def _refuse_unfit(
 
 
 @contextmanager
-def _machine(on: str, python: str, setup: bool, clean: bool) -> Iterator[Machine]:
+def _machine(on: str, python: str, setup: bool, clean: bool, optimize: str) -> Iterator[Machine]:
     if not on.startswith(SSH):
         refuse_given(("python", "setup", "clean"), f"nothing is put on {on}")
-    with machine_of(on, python=python, setup=setup) as machine:
+    with machine_of(on, python=python, setup=setup, optimization=f"-{optimize}") as machine:
+        if not machine.compiles:
+            refuse_given(("optimize",), f"nothing is compiled for {on}")
         try:
             yield machine
         finally:

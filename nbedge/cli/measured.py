@@ -1,6 +1,6 @@
 """How `nbedge bench` shows what was measured, and what it needs besides: accuracy, real inputs, limits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ Rows = baseline.Rows
 
 COLUMNS = ("file", "kernels", "threads", "median", "95 % interval", "p90", "first", "load", "end to end", "")
 MEMORY = ("file", "size", "load, peak", "first, peak", "steady, peak", "private dirty", "arena", "energy")
+COUNTED = ("file", "runtime", "instructions per inference", "flash", "of it code", "arena", "stack")
+COUNTED_TITLE = "an emulator counts instructions; it measures no time"
+LAYERS = ("", "operator", "output", "MACs", "instructions", "share", "per MAC")
 MEMORY_TITLE = "memory of the process over the imported runtime; the file on the disk; energy of an inference"
 
 
@@ -33,9 +36,11 @@ def show(screen: Screen, rows: Rows, compared: Comparison | None) -> None:
         screen.say(f"{row['file']} ran in {row['runtime']} ({row['kernels']}), and was not timed: {row['reason']}")
     counted = [row for row in rows if row.get("instructions_per_inference") is not None]
     if counted:
-        cells = [(row["file"], row["runtime"], number(row["instructions_per_inference"])) for row in counted]
-        title = "an emulator counts instructions; it measures no time"
-        screen.table(title, ("file", "runtime", "instructions per inference"), cells)
+        screen.table(COUNTED_TITLE, COUNTED, map(_counted, counted))
+    for row in (row for row in counted if row.get("layers")):
+        screen.table(f"layers of {row['file']}, in instructions", LAYERS, _layers(row))
+        if row["conditions"].get("note"):
+            screen.say(f"{row['on']} is {row['conditions']['note']}.")
     if any(row.get("top1") is not None for row in rows):
         screen.table("accuracy", ("file", "top-1"), [(row["file"], percent(row.get("top1"))) for row in rows])
     if compared is not None:
@@ -70,6 +75,21 @@ def _memory(row: Mapping[str, Any]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def _counted(row: Mapping[str, Any]) -> tuple[str, ...]:
+    keys = ("flash_bytes", "code_bytes", "arena_bytes", "stack_bytes")
+    sizes = (number(row.get(key), "B") for key in keys)
+    return (row["file"], row["runtime"], number(row["instructions_per_inference"]), *sizes)
+
+
+def _layers(row: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    total = sum(layer["instructions"] for layer in row["layers"]) or 1
+    for layer in row["layers"]:
+        executed, macs = layer["instructions"], layer["macs"]
+        per_mac = number(executed / macs if macs else None, digits=2)
+        yield (str(layer["index"]), layer["operator"], layer["output"], number(macs), number(executed),
+               percent(executed / total), per_mac)  # fmt: skip
+
+
 def show_sessions(screen: Screen, old: Path, new: Path) -> None:
     """Print two stored sessions side by side, with what stands against comparing them."""
     before, after = baseline.rows(old), baseline.rows(new)
@@ -90,7 +110,14 @@ def show_sessions(screen: Screen, old: Path, new: Path) -> None:
 def write_markdown(path: Path, rows: Rows) -> None:
     """Write the tables as Markdown, with the machine that they belong to."""
     timed = [row for row in rows if row.get("latency_median_ms") is not None]
-    lines = [*_table(COLUMNS, map(_latency, timed)), "", *_table(MEMORY, map(_memory, timed))]
+    counted = [row for row in rows if row.get("instructions_per_inference") is not None]
+    lines = []
+    if timed or not counted:
+        lines += [*_table(COLUMNS, map(_latency, timed)), "", *_table(MEMORY, map(_memory, timed))]
+    if counted:
+        lines += ["", *_table(COUNTED, map(_counted, counted)), "", f"{COUNTED_TITLE.capitalize()}."]
+    for row in (row for row in counted if row.get("layers")):
+        lines += ["", f"Layers of {row['file']} on {row['on']}:", "", *_table(LAYERS, _layers(row))]
     if timed:
         about = timed[0]["conditions"]
         lines += ["", f"{about['cpu_model']}, {about['os']}, {', '.join(sorted({row['runtime'] for row in timed}))}."]

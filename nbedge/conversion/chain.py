@@ -124,6 +124,11 @@ class _Chain:
         name, exporter = exporter_of(format, scheme, self.options.backend[:1], _of_quantizers(settings))
         if name in above:
             raise ExportError(f"the exporters {', '.join(above)} consume each other's files; uninstall one of them")
+        if exporter.source == "own":
+            raise ExportError(
+                f"{format} is made of a finished {exporter.consumes} file: export that, and then run nbedge deploy FILE "
+                f"--target {format}"
+            )
         own = self._own(name, exporter, settings)
         source = None
         if exporter.consumes != TORCH:

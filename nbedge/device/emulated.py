@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbedge.device import userland
-from nbedge.device.userland import Board
+from nbedge.device.userland import Board, quoted
 from nbedge.environments import READY, folder_of
 from nbedge.errors import InputError, MissingDependencyError
 
@@ -125,7 +125,7 @@ class EmulatedPi:
         (loader,) = root.glob("lib/*-linux-gnu/ld-linux-*.so.*")
         libraries = f"{loader.parent}:{root / 'usr' / 'lib' / loader.parent.name}"
         emulator = [str(loader), "--library-path", libraries, str(self._qemu)]
-        counted = ["-plugin", f"file={_quoted(self._counter)},to={_quoted(counting)}"] if counting else []
+        counted = ["-plugin", f"file={quoted(self._counter)},to={quoted(counting)}"] if counting else []
         sysroot = self.folder / "boards" / cpu
         return [*emulator, "-L", str(sysroot), "-cpu", cpu, *counted, str(self.folder / "root/usr/bin/python3.11")]
 
@@ -148,8 +148,3 @@ class EmulatedPi:
         if done.returncode:
             said = (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1]
             raise MissingDependencyError(f"the emulated Raspberry Pi was made and does not start: {said}")
-
-
-def _quoted(path: Path) -> str:
-    """Return a path as qemu reads it in an option, where commas part the values."""
-    return str(path.absolute()).replace(",", ",,")

@@ -1,17 +1,9 @@
 /* Counts the instructions that qemu-user executes, and writes the number to a file when the program ends. */
 #include <inttypes.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
-/* version 1 of qemu's plugin API, declared here because Debian ships no header of it */
-typedef uint64_t qemu_plugin_id_t;
-struct qemu_plugin_tb;
-enum { ADD_TO_64_BITS = 0 };
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *block);
-void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, struct qemu_plugin_tb *));
-void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *, int operation, void *where, uint64_t amount);
-void qemu_plugin_register_atexit_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, void *), void *);
+#include "plugin.h"
 
 int qemu_plugin_version = 1;
 

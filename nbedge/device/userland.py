@@ -1,4 +1,4 @@
-"""What an emulated Raspberry Pi is made of: Debian packages, wheels, and what the kernel says of its board."""
+"""What emulated devices are made of: Debian packages, wheels, and what the kernel says of a Raspberry Pi."""
 
 import os
 import shutil
@@ -47,19 +47,17 @@ class Board:
         return "".join(f"processor\t: {number}\n{core}" for number in range(CORES)) + f"Model\t\t: {self.model}\n"
 
 
-def need_tools() -> None:
-    """Refuse a machine on which the userland cannot be made.
+def need_tools(what: str = "an emulated Raspberry Pi") -> None:
+    """Refuse a machine on which the userland of `what` cannot be made.
 
     Raises:
         MissingDependencyError: it is not Linux, or lacks one of `TOOLS`.
     """
     if sys.platform != "linux":
-        raise MissingDependencyError(f"an emulated Raspberry Pi needs Linux, and this is {sys.platform}")
+        raise MissingDependencyError(f"{what} needs Linux, and this is {sys.platform}")
     missing = next((tool for tool in TOOLS if not shutil.which(tool)), None)
     if missing:
-        raise MissingDependencyError(
-            f"an emulated Raspberry Pi needs {missing}, which is not here; make it on Debian 12 with gcc"
-        )
+        raise MissingDependencyError(f"{what} needs {missing}, which is not here; make it on Debian 12 with gcc")
 
 
 def architecture() -> str:
@@ -84,10 +82,10 @@ def unpack_packages(names: Sequence[str], architecture: str, root: Path) -> None
     shutil.rmtree(root / "usr" / "share")  # manuals
 
 
-def keep_only(program: Path) -> None:
-    """Delete what lies beside a program: the emulators of thirty other processors."""
-    for other in program.parent.iterdir():
-        if other != program:
+def keep_only(*programs: Path) -> None:
+    """Delete what lies beside some programs of one folder: the emulators of thirty other processors."""
+    for other in programs[0].parent.iterdir():
+        if other not in programs:
             other.unlink()
 
 
@@ -124,15 +122,17 @@ def unpack_wheels(requirements: Sequence[str], site: Path) -> None:
                 held.extractall(site)
 
 
-def compile_counter(library: Path) -> None:
-    """Compile the plugin of qemu that counts instructions.
+def compile_counter(library: Path, source: str = "instructions.c") -> None:
+    """Compile a plugin of qemu that counts instructions: a file beside this one.
 
     Raises:
-        MissingDependencyError: gcc cannot.
+        MissingDependencyError: gcc cannot, or is not here.
     """
-    source = Path(__file__).with_name("instructions.c")
-    command = ["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-o", str(library), str(source)]
-    _run(command, f"gcc could not compile {source}")
+    if not shutil.which("gcc"):
+        raise MissingDependencyError("gcc, which compiles qemu's counter of instructions, is not here; install it")
+    path = Path(__file__).with_name(source)
+    command = ["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-o", str(library), str(path)]
+    _run(command, f"gcc could not compile {path}")
 
 
 def write_board(board: Board, root: Path, sysroot: Path) -> None:
@@ -142,6 +142,11 @@ def write_board(board: Board, root: Path, sysroot: Path) -> None:
         (sysroot / shared.name).symlink_to(os.path.relpath(shared, sysroot))
     (sysroot / "proc" / "cpuinfo").write_text(board.cpuinfo, encoding="ascii")
     (sysroot / "proc" / "device-tree" / "model").write_text(f"{board.model}\0", encoding="ascii")
+
+
+def quoted(path: Path) -> str:
+    """Return a path as qemu reads it in an option, where commas part the values."""
+    return str(path.absolute()).replace(",", ",,")
 
 
 def _run(command: list[str], failed: str) -> None:
