@@ -18,7 +18,7 @@ INTEGERS = {
     ".tflite": "Answers are the same integers on every processor where LiteRT runs XNNPACK's int8 kernels; others, "
     "such as those of a GPU or of TFLite Micro, may differ by some steps of the output's scale.",
     ".onnx": "Answers are the same integers wherever ONNX Runtime's int8 kernels do not saturate: on Arm, in "
-    "WebAssembly, and on x86 with VNNI instructions; without those they may differ by some steps of the output's scale.",
+    "WebAssembly, and on x86 with VNNI instructions; without those they differ by some steps of the output's scale.",
 }
 #: likewise of one that computes in float
 FLOATS = "Float kernels add up in their own order: answers agree to about 1e-4, not bit for bit."
