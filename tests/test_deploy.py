@@ -431,5 +431,5 @@ def test_a_folder_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
 
 
 def test_every_target_says_what_it_is_for() -> None:
-    assert list(TARGETS) == ["android", "ios", "pi", "web"]
-    assert all(target.used_for and target.formats for target in TARGETS.values())
+    assert list(TARGETS) == ["android", "c", "ios", "pi", "web"]
+    assert all(target.used_for and set(target.options) <= set(OPTIONS) for target in TARGETS.values())

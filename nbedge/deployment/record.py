@@ -23,6 +23,7 @@ class Deployment:
         uses: name of the network's file that the page or program opens.
         contents: path in the folder -> sha256, of every file but `RECORD`.
         size_bytes: of all of them.
+        findings: what is to be known of it, in sentences.
     """
 
     folder: Path
@@ -31,6 +32,7 @@ class Deployment:
     uses: str
     contents: dict[str, str]
     size_bytes: int
+    findings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
