@@ -21,6 +21,7 @@ import nbedge
 from browser import Page
 from nbedge import artifact, files
 from nbedge.deployment import TARGETS, Deployment, deploy
+from nbedge.deployment.targets import OPTIONS
 from nbedge.deployment.packages import LITERT, ONNX, Package, WebRuntimes
 from nbedge.deployment.record import RECORD
 from nbedge.device.emulated import EmulatedPi
@@ -373,7 +374,7 @@ def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([str(INT8), "--target", "watch"], "no target is called 'watch'; choose from android, ios, pi, web"),
+        ([str(INT8), "--target", "watch"], "no target is called 'watch'; choose from android, c, ios, pi, web"),
         (["bare.tflite", "--target", "pi"], "bare.tflite has no bare.tflite.json beside it"),
         (["none.tflite", "--target", "pi"], "the file none.tflite does not exist"),
         ([str(CELLS / "contracted.safetensors"), "--target", "pi"], "does not run .safetensors; nbedge export writes"),
