@@ -21,9 +21,9 @@ import nbedge
 from browser import Page
 from nbedge import artifact, files
 from nbedge.deployment import TARGETS, Deployment, deploy
-from nbedge.deployment.targets import OPTIONS
 from nbedge.deployment.packages import LITERT, ONNX, Package, WebRuntimes
 from nbedge.deployment.record import RECORD
+from nbedge.deployment.targets import OPTIONS
 from nbedge.device.emulated import EmulatedPi
 from nbedge.errors import InputError, MissingDependencyError
 
