@@ -245,25 +245,16 @@ def _divided(multiplier: int, shift: int, count: int) -> tuple[int, int]:
 
 
 def _pairs(site: Site) -> list[object]:
-    """Return the values of the kernels' `nbedge_pairs`: equal shapes become one dimension."""
+    """Return the values of the kernels' `nbedge_pairs`."""
     shape = tuple(site.output.shape)
     operands = [site.entry(i).shape for i in (0, 1)]
-    if all(operand == shape for operand in operands):
-        size = site.output.size
-        return _in_rows(size, ((0, 0, 0, 1), (0, 0, 0, 1)))
-    full = (1,) * (4 - len(shape)) + shape
+    flat = site.output.size if all(operand == shape for operand in operands) else 0
     steps = []
     for operand in operands:
         padded = (1,) * (4 - len(operand)) + tuple(operand)
         strides = [int(np.prod(padded[i + 1 :])) for i in range(4)]
         steps.append(tuple(0 if size == 1 else stride for size, stride in zip(padded, strides, strict=True)))
-    return [full, tuple(steps)]
-
-
-def _in_rows(size: int, steps: tuple[tuple[int, ...], ...]) -> list[object]:
-    """Return the pairs of one long row, cut where a size has more than 15 bits."""
-    row = next(n for n in range(min(size, 2**15 - 1), 0, -1) if size % n == 0)
-    return [(1, 1, size // row, row), tuple((0, 0, row, 1) for _ in steps)]
+    return [flat, (1,) * (4 - len(shape)) + shape, tuple(steps)]
 
 
 def _pair(site: Site, kernel: str, record: tuple[str, list[object]]) -> Layer:

@@ -27,14 +27,14 @@ static inline int32_t nbedge_high_product(int32_t a, int32_t b) {
   return (int32_t)(((int64_t)a * b + ((int64_t)1 << 30)) >> 31);
 }
 
-/* the same of an a with less than 30 bits */
-static inline int32_t nbedge_small_product(int32_t a, int32_t b) {
+/* c + a * b / 2^31, rounded to the nearest, halves up, of an a with less than 30 bits */
+static inline int32_t nbedge_plus_product(int32_t c, int32_t a, int32_t b) {
 #if NBEDGE_DSP
-  int32_t product;
-  __asm__("smmulr %0, %1, %2" : "=r"(product) : "r"(a * 2), "r"(b));
-  return product;
+  int32_t sum;
+  __asm__("smmlar %0, %1, %2, %3" : "=r"(sum) : "r"(a * 2), "r"(b), "r"(c));
+  return sum;
 #else
-  return nbedge_high_product(a, b);
+  return c + nbedge_high_product(a, b);
 #endif
 }
 
@@ -56,15 +56,13 @@ static inline int32_t nbedge_scaled(int32_t x, int32_t multiplier, int shift) {
  * because halves go away from zero. A shift by right and then by 1 is one by right + 1.
  */
 static inline int8_t nbedge_byte(int32_t sum, int32_t multiplier, int32_t half, int right) {
+  const int32_t x = nbedge_plus_product(half + (sum >> 31), sum, multiplier) >> right;
 #if NBEDGE_DSP
-  int32_t x, y = half + (sum >> 31);
-  __asm__("smmlar %0, %1, %2, %3" : "=r"(x) : "r"(sum * 2), "r"(multiplier), "r"(y));
-  x >>= right;
-  __asm__("ssat %0, #8, %1, asr #1" : "=r"(y) : "r"(x) : "cc");
-  return (int8_t)y;
+  int32_t byte;
+  __asm__("ssat %0, #8, %1, asr #1" : "=r"(byte) : "r"(x) : "cc");
+  return (int8_t)byte;
 #else
-  const int32_t x = nbedge_high_product(sum, multiplier) + half + (sum >> 31);
-  return (int8_t)nbedge_clamped(x >> right >> 1, -128, 127);
+  return (int8_t)nbedge_clamped(x >> 1, -128, 127);
 #endif
 }
 

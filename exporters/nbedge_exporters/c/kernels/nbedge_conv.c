@@ -2,23 +2,33 @@
  * or four channels. Four inputs, that is one word, make a block; what is missing in the last has weights of 0. */
 #include "nbedge_arithmetic.h"
 
-/* Two pixels, widened to halves and interleaved by blocks, as `nbedge_dot_2x2` reads them. */
-static void nbedge_widen(int16_t *columns, const int8_t *first, const int8_t *second, int32_t blocks) {
+#if NBEDGE_DSP
+#define NBEDGE_WIDEN                          \
+  "ldr %[a], [%[first]], #4\n\t"              \
+  "ldr %[b], [%[second]], #4\n\t"             \
+  "sxtb16 %[c], %[a]\n\t"                     \
+  "sxtb16 %[d], %[b]\n\t"                     \
+  "strd %[c], %[d], [%[columns]], #8\n\t"     \
+  "sxtb16 %[a], %[a], ror #8\n\t"             \
+  "sxtb16 %[b], %[b], ror #8\n\t"             \
+  "strd %[a], %[b], [%[columns]], #8\n\t"
+#endif
+
+/* Two pixels, widened to halves and interleaved by blocks, as NBEDGE_DOT_2X2 reads them. */
+static inline void nbedge_widen(int16_t *columns, const int8_t *first, const int8_t *second, int32_t blocks) {
 #if NBEDGE_DSP
   int32_t a, b, c, d;
   __asm__ volatile(
-      "1: ldr %[a], [%[first]], #4\n\t"
-      "ldr %[b], [%[second]], #4\n\t"
-      "subs %[blocks], #1\n\t"
-      "sxtb16 %[c], %[a]\n\t"
-      "sxtb16 %[d], %[b]\n\t"
-      "strd %[c], %[d], [%[columns]], #8\n\t"
-      "sxtb16 %[a], %[a], ror #8\n\t"
-      "sxtb16 %[b], %[b], ror #8\n\t"
-      "strd %[a], %[b], [%[columns]], #8\n\t"
-      "bne 1b"
+      "lsrs %[n], #1\n\t"
+      "bcc 1f\n\t" NBEDGE_WIDEN
+      "cmp %[n], #0\n\t"
+      "beq 2f\n\t"
+      "1:\n\t" NBEDGE_WIDEN NBEDGE_WIDEN
+      "subs %[n], #1\n\t"
+      "bne 1b\n\t"
+      "2:"
       : [a] "=&r"(a), [b] "=&r"(b), [c] "=&r"(c), [d] "=&r"(d), [columns] "+r"(columns), [first] "+r"(first),
-        [second] "+r"(second), [blocks] "+r"(blocks)
+        [second] "+r"(second), [n] "+r"(blocks)
       :
       : "cc", "memory");
 #else
@@ -27,47 +37,76 @@ static void nbedge_widen(int16_t *columns, const int8_t *first, const int8_t *se
 #endif
 }
 
-#if NBEDGE_DSP
-/* a block of two channels (w) and of two pixels (x): 16 products */
-#define NBEDGE_BLOCK                                                                                                  \
-  "ldrd %[v], %[w], [%[weights]], #8\n\t"                                                                             \
-  "ldrd %[x], %[y], [%[columns]], #8\n\t"                                                                             \
-  "sxtb16 %[t], %[v]\n\t"                                                                                             \
-  "smlad %[a], %[t], %[x], %[a]\n\t"                                                                                  \
-  "smlad %[c], %[t], %[y], %[c]\n\t"                                                                                  \
-  "sxtb16 %[t], %[w]\n\t"                                                                                             \
-  "smlad %[b], %[t], %[x], %[b]\n\t"                                                                                  \
-  "smlad %[d], %[t], %[y], %[d]\n\t"                                                                                  \
-  "ldrd %[x], %[y], [%[columns]], #8\n\t"                                                                             \
-  "sxtb16 %[v], %[v], ror #8\n\t"                                                                                     \
-  "smlad %[a], %[v], %[x], %[a]\n\t"                                                                                  \
-  "smlad %[c], %[v], %[y], %[c]\n\t"                                                                                  \
-  "sxtb16 %[w], %[w], ror #8\n\t"                                                                                     \
-  "smlad %[b], %[w], %[x], %[b]\n\t"                                                                                  \
+/* A block of two channels and of two pixels is 16 products. The quick one takes all fourteen registers: one load brings
+ * both pixels, in four that must be in order. Code that is independent of its place has thirteen; define
+ * NBEDGE_SPARE_REGISTERS where the compiler finds too few of them for other reasons, such as -ffixed-r9. */
+#if NBEDGE_DSP && defined(__GNUC__) && !defined(__clang__) && !defined(__PIC__) && !defined(NBEDGE_SPARE_REGISTERS)
+#define NBEDGE_LOOP NBEDGE_APART __attribute__((optimize("omit-frame-pointer")))
+#define NBEDGE_REGISTERS int32_t t, v, w
+#define NBEDGE_TAKEN [t] "=&r"(t), [v] "=&r"(v), [w] "=&r"(w)
+#define NBEDGE_FIXED "r8", "r10", "r11", "r12",
+#define NBEDGE_BLOCK                           \
+  "ldm %[columns]!, {r8, r10, r11, r12}\n\t"   \
+  "ldrd %[v], %[w], [%[weights]], #8\n\t"      \
+  "sxtb16 %[t], %[v]\n\t"                      \
+  "smlad %[a], %[t], r8, %[a]\n\t"             \
+  "smlad %[c], %[t], r10, %[c]\n\t"            \
+  "sxtb16 %[v], %[v], ror #8\n\t"              \
+  "smlad %[a], %[v], r11, %[a]\n\t"            \
+  "smlad %[c], %[v], r12, %[c]\n\t"            \
+  "sxtb16 %[t], %[w]\n\t"                      \
+  "smlad %[b], %[t], r8, %[b]\n\t"             \
+  "smlad %[d], %[t], r10, %[d]\n\t"            \
+  "sxtb16 %[w], %[w], ror #8\n\t"              \
+  "smlad %[b], %[w], r11, %[b]\n\t"            \
+  "smlad %[d], %[w], r12, %[d]\n\t"
+#elif NBEDGE_DSP
+#define NBEDGE_LOOP NBEDGE_APART
+#define NBEDGE_REGISTERS int32_t t, v, w, x, y
+#define NBEDGE_TAKEN [t] "=&r"(t), [v] "=&r"(v), [w] "=&r"(w), [x] "=&r"(x), [y] "=&r"(y)
+#define NBEDGE_FIXED
+#define NBEDGE_BLOCK                           \
+  "ldrd %[v], %[w], [%[weights]], #8\n\t"      \
+  "ldrd %[x], %[y], [%[columns]], #8\n\t"      \
+  "sxtb16 %[t], %[v]\n\t"                      \
+  "smlad %[a], %[t], %[x], %[a]\n\t"           \
+  "smlad %[c], %[t], %[y], %[c]\n\t"           \
+  "sxtb16 %[t], %[w]\n\t"                      \
+  "smlad %[b], %[t], %[x], %[b]\n\t"           \
+  "smlad %[d], %[t], %[y], %[d]\n\t"           \
+  "ldrd %[x], %[y], [%[columns]], #8\n\t"      \
+  "sxtb16 %[v], %[v], ror #8\n\t"              \
+  "smlad %[a], %[v], %[x], %[a]\n\t"           \
+  "smlad %[c], %[v], %[y], %[c]\n\t"           \
+  "sxtb16 %[w], %[w], ror #8\n\t"              \
+  "smlad %[b], %[w], %[x], %[b]\n\t"           \
   "smlad %[d], %[w], %[y], %[d]\n\t"
+#else
+#define NBEDGE_LOOP NBEDGE_APART
 #endif
 
 /* Add the products of two pixels with two channels: of the first pixel to a and b, of the second to c and d. */
 #if NBEDGE_DSP
-#define NBEDGE_DOT_2X2(a, b, c, d, columns, weights, blocks)                                                          \
-  do {                                                                                                                \
-    const int16_t *from = columns;                                                                                    \
-    int32_t left_blocks = blocks, t, v, w, x, y;                                                                      \
-    __asm__ volatile(                                                                                                 \
-        "lsrs %[n], #1\n\t"                                                                                           \
-        "bcc 1f\n\t" NBEDGE_BLOCK                                                                                     \
-        "1: lsrs %[n], #1\n\t"                                                                                        \
-        "bcc 2f\n\t" NBEDGE_BLOCK NBEDGE_BLOCK                                                                        \
-        "2: cmp %[n], #0\n\t" \
-        "beq 4f\n\t"                                                                                                  \
-        "3:\n\t" NBEDGE_BLOCK NBEDGE_BLOCK NBEDGE_BLOCK NBEDGE_BLOCK                                                  \
-        "subs %[n], #1\n\t"                                                                                           \
-        "bne 3b\n"                                                                                                    \
-        "4:"                                                                                                          \
-        : [a] "+r"(a), [b] "+r"(b), [c] "+r"(c), [d] "+r"(d), [t] "=&r"(t), [v] "=&r"(v), [w] "=&r"(w),               \
-          [x] "=&r"(x), [y] "=&r"(y), [columns] "+r"(from), [weights] "+r"(weights), [n] "+l"(left_blocks)            \
-        :                                                                                                             \
-        : "cc", "memory");                                                                                            \
+#define NBEDGE_DOT_2X2(a, b, c, d, columns, weights, blocks)                                                     \
+  do {                                                                                                           \
+    const int16_t *from = columns;                                                                               \
+    int32_t left_blocks = blocks;                                                                                \
+    NBEDGE_REGISTERS;                                                                                            \
+    __asm__ volatile(                                                                                            \
+        "lsrs %[n], #1\n\t"                                                                                      \
+        "bcc 1f\n\t" NBEDGE_BLOCK                                                                                \
+        "1: lsrs %[n], #1\n\t"                                                                                   \
+        "bcc 2f\n\t" NBEDGE_BLOCK NBEDGE_BLOCK                                                                   \
+        "2: cmp %[n], #0\n\t"                                                                                    \
+        "beq 4f\n\t"                                                                                             \
+        "3:\n\t" NBEDGE_BLOCK NBEDGE_BLOCK NBEDGE_BLOCK NBEDGE_BLOCK                                             \
+        "subs %[n], #1\n\t"                                                                                      \
+        "bne 3b\n"                                                                                               \
+        "4:"                                                                                                     \
+        : [a] "+r"(a), [b] "+r"(b), [c] "+r"(c), [d] "+r"(d), NBEDGE_TAKEN, [columns] "+r"(from),                \
+          [weights] "+r"(weights), [n] "+r"(left_blocks)                                                         \
+        :                                                                                                        \
+        : NBEDGE_FIXED "cc", "memory");                                                                          \
   } while (0)
 #else
 #define NBEDGE_TAP(i, a, b, c, d)                                                             \
@@ -88,7 +127,7 @@ static void nbedge_widen(int16_t *columns, const int8_t *first, const int8_t *se
 #endif
 
 /* All channels of two pixels. The bytes of the second are written first: where there is none, it is the first. */
-NBEDGE_APART void nbedge_channels(const nbedge_filters *filters, const int16_t *columns, int32_t blocks, int8_t *out,
+NBEDGE_LOOP void nbedge_channels(const nbedge_filters *filters, const int16_t *columns, int32_t blocks, int8_t *out,
                             int8_t *second) {
   const int8_t *weights = filters->weights, *shifts = filters->shifts;
   const int32_t *constants = filters->constants, twice = 2 * filters->zero + 1;
@@ -104,7 +143,7 @@ NBEDGE_APART void nbedge_channels(const nbedge_filters *filters, const int16_t *
   }
 }
 
-NBEDGE_APART void nbedge_any_channels(const nbedge_filters *filters, const int16_t *columns, int32_t blocks, int8_t *out,
+NBEDGE_LOOP void nbedge_any_channels(const nbedge_filters *filters, const int16_t *columns, int32_t blocks, int8_t *out,
                                 int8_t *second) {
   const int8_t *weights = filters->weights, *shifts = filters->shifts;
   const int32_t *constants = filters->constants;
@@ -132,51 +171,58 @@ static const int8_t *nbedge_row(const nbedge_conv *layer, const int8_t *in, int3
 
 /* Where the window of a pixel begins, and whether all of it lies inside. */
 typedef struct {
-  int32_t y, x, inside;
   const int8_t *at;
+  int32_t y, x, inside;
 } nbedge_place;
 
 static inline nbedge_place nbedge_placed(const nbedge_conv *layer, const int8_t *in, int32_t y, int32_t x) {
-  nbedge_place p = {y * layer->stride_y - layer->pad_y, x * layer->stride_x - layer->pad_x, 1, 0};
-  p.at = in + (p.y * layer->in_width + p.x) * layer->in_channels;
-  if (layer->copied)
-    p.inside = layer->dilation_x == 1 && p.y >= 0 && p.x >= 0 && p.x + layer->width <= layer->in_width &&
-               p.y + (layer->height - 1) * layer->dilation_y < layer->in_height;
+  const nbedge_place p = {
+      in + (y * layer->in_width + x) * layer->in_channels, y, x,
+      !layer->copied || (layer->dilation_x == 1 && y >= 0 && x >= 0 && x + layer->width <= layer->in_width &&
+                         y + (layer->height - 1) * layer->dilation_y < layer->in_height)};
   return p;
 }
 
-/* The columns of two pixels. */
-NBEDGE_APART void nbedge_columns(const nbedge_conv *layer, const int8_t *in, const nbedge_place *p, const nbedge_place *q,
-                           int16_t *columns, int32_t blocks, int8_t *copies) {
+/* The columns of two pixels, at least one of whose windows reaches outside or is dilated. */
+NBEDGE_APART void nbedge_copied_columns(const nbedge_conv *layer, const int8_t *in, const nbedge_place *p,
+                                        const nbedge_place *q, int16_t *columns, int32_t blocks, int8_t *copies) {
   const int32_t pitch = layer->dilation_y * layer->in_width * layer->in_channels;
-  for (int32_t i = 0, down = 0; i < layer->height; i++, down += layer->dilation_y) {
+  for (int32_t i = 0, down = 0; i < layer->height; i++, down += layer->dilation_y, columns += 8 * blocks) {
     const int8_t *first = p->inside ? p->at + i * pitch : nbedge_row(layer, in, p->y + down, p->x, copies);
     const int8_t *second = q->inside ? q->at + i * pitch : nbedge_row(layer, in, q->y + down, q->x, copies + 4 * blocks);
     nbedge_widen(columns, first, second, blocks);
-    columns += 8 * blocks;
   }
 }
 
 void nbedge_conv_2d(const nbedge_conv *layer, const int8_t *in, int8_t *out, void *scratch) {
   const int32_t blocks = (layer->width * layer->in_channels + 3) / 4, channels = layer->filters.channels;
+  const int32_t pitch = layer->dilation_y * layer->in_width * layer->in_channels, width = layer->out_width;
   int16_t *columns = scratch;
   int8_t *copies = (int8_t *)(columns + 8 * blocks * layer->height);
-  int32_t y = 0, x = 0;
+  int32_t y = -layer->pad_y, x = -layer->pad_x, behind = width;
   if (layer->copied) memset(copies, 0, (size_t)(8 * blocks));
-  for (int32_t left = layer->out_height * layer->out_width; left > 0; left -= 2, out += 2 * channels) {
-    const nbedge_place first = nbedge_placed(layer, in, y, x);
-    nbedge_place second = first;
-    int8_t *next = out;
-    if (++x == layer->out_width) x = 0, y++;
+  for (int32_t left = layer->out_height * width; left > 0; left -= 2, out += 2 * channels) {
+    const nbedge_place p = nbedge_placed(layer, in, y, x);
+    nbedge_place q = p;
+    x += layer->stride_x;
+    if (--behind == 0) behind = width, x = -layer->pad_x, y += layer->stride_y;
     if (left > 1) {
-      second = nbedge_placed(layer, in, y, x), next += channels;
-      if (++x == layer->out_width) x = 0, y++;
+      q = nbedge_placed(layer, in, y, x);
+      x += layer->stride_x;
+      if (--behind == 0) behind = width, x = -layer->pad_x, y += layer->stride_y;
     }
-    nbedge_columns(layer, in, &first, &second, columns, blocks, copies);
+    if (p.inside && q.inside) {
+      const int8_t *first = p.at, *second = q.at;
+      int16_t *to = columns;
+      for (int32_t i = layer->height; i > 0; i--, to += 8 * blocks, first += pitch, second += pitch)
+        nbedge_widen(to, first, second, blocks);
+    } else {
+      nbedge_copied_columns(layer, in, &p, &q, columns, blocks, copies);
+    }
     if (layer->filters.fast)
-      nbedge_channels(&layer->filters, columns, blocks * layer->height, out, next);
+      nbedge_channels(&layer->filters, columns, blocks * layer->height, out, left > 1 ? out + channels : out);
     else
-      nbedge_any_channels(&layer->filters, columns, blocks * layer->height, out, next);
+      nbedge_any_channels(&layer->filters, columns, blocks * layer->height, out, left > 1 ? out + channels : out);
   }
 }
 

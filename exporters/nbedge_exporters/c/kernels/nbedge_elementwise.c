@@ -19,22 +19,25 @@
 
 /* Both inputs get 20 bits behind the point, in units of twice the larger scale: of the first one, whose scale that is,
  * half of them is exact. Halves of the second go away from zero, where there are any. */
-#define NBEDGE_ADDED(layer, x, y, half, sign)                                                                \
-  (((x) - (layer)->zeros[0]) * (1 << 19) +                                                                   \
-   ((nbedge_small_product(((y) - (layer)->zeros[1]) * (1 << 20), (layer)->multiplier) + (half) +             \
-     ((((y) - (layer)->zeros[1]) >> 31) & (sign))) >>                                                        \
-    (layer)->right))
+static inline int32_t nbedge_added(const nbedge_sum *layer, int32_t x, int32_t y, int32_t half, int32_t sign) {
+  const int32_t first = x - layer->zeros[0], second = y - layer->zeros[1];
+  const int32_t small = nbedge_plus_product(half + ((second >> 31) & sign), second * (1 << 20), layer->multiplier);
+  return (small >> layer->right) + first * (1 << 19);
+}
 
 void nbedge_add(const nbedge_sum *layer, const int8_t *a, const int8_t *b, int8_t *out) {
   const nbedge_sum own = *layer;
   const int32_t half = (int32_t)(((uint32_t)1 << own.right) >> 1), sign = own.right ? -1 : 0;
-  if (own.out_right < 23) {
-    const int32_t out_half = (int32_t)((uint32_t)(2 * own.out_zero + 1) << own.out_right);
+  const int32_t out_half = (int32_t)((uint32_t)(2 * own.out_zero + 1) << (own.out_right & 31));
+  if (own.out_right < 23 && own.pairs.flat) {
+    for (const int8_t *end = out + own.pairs.flat; out < end;)
+      *out++ = nbedge_byte(nbedge_added(&own, *a++, *b++, half, sign), own.out_multiplier, out_half, own.out_right);
+  } else if (own.out_right < 23) {
     NBEDGE_EACH_PAIR(&own.pairs, a, b, out,
-                     nbedge_byte(NBEDGE_ADDED(&own, x, y, half, sign), own.out_multiplier, out_half, own.out_right));
+                     nbedge_byte(nbedge_added(&own, x, y, half, sign), own.out_multiplier, out_half, own.out_right));
   } else {
     NBEDGE_EACH_PAIR(&own.pairs, a, b, out,
-                     nbedge_any_byte(NBEDGE_ADDED(&own, x, y, half, sign), own.out_multiplier, -1 - own.out_right,
+                     nbedge_any_byte(nbedge_added(&own, x, y, half, sign), own.out_multiplier, -1 - own.out_right,
                                      own.out_zero));
   }
 }

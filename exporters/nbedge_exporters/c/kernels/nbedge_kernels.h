@@ -47,8 +47,9 @@ typedef struct {
   int16_t height, width, stride_y, stride_x, pad_y, pad_x;
 } nbedge_pool;
 
-/* an element of a sum or product: its place in up to four dimensions */
+/* what an operator of two inputs walks over: up to four dimensions */
 typedef struct {
+  int32_t flat;        /* elements, where both inputs are as large as the output; else 0 */
   int16_t sizes[4];    /* of the output */
   int32_t steps[2][4]; /* bytes from one element to the next in each dimension, of both inputs; 0 repeats */
 } nbedge_pairs;
