@@ -103,13 +103,27 @@ def test_the_kernels_of_a_mobilenet_take_at_most_8_kb(net: Path, tmp_path: Path)
 
 
 @pytest.mark.group("c")
-@pytest.mark.parametrize("level", ["-O0", "-O1", "-O2", "-O3", "-Os"])
+@pytest.mark.parametrize(
+    "level",
+    ["-O0", "-O1", "-O2", "-O3", "-Os", "-Og", "-O2 -fno-omit-frame-pointer", "-Os -fno-omit-frame-pointer",
+     "-O2 -fPIC -msingle-pic-base", "-O2 -ffixed-r9 -DNBEDGE_SPARE_REGISTERS"],
+)  # fmt: skip
 @pytest.mark.parametrize("core", CORES)
 def test_no_compiler_of_microcontrollers_warns(core: str, level: str, tmp_path: Path) -> None:
     kernels = ROOT / "exporters" / "nbedge_exporters" / "c" / "kernels"
     gcc = tools().gcc
     for source in sorted(kernels.glob("*.c")):
-        command = [gcc, *WARNINGS, "-Werror", *CORES[core].flags, level, "-c", str(source), "-o", str(tmp_path / "o")]
+        command = [
+            gcc,
+            *WARNINGS,
+            "-Werror",
+            *CORES[core].flags,
+            *level.split(),
+            "-c",
+            str(source),
+            "-o",
+            str(tmp_path / "o"),
+        ]
         subprocess.run(command, check=True)
 
 

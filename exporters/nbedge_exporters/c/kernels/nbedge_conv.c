@@ -38,9 +38,12 @@ static inline void nbedge_widen(int16_t *columns, const int8_t *first, const int
 }
 
 /* A block of two channels and of two pixels is 16 products. The quick one takes all fourteen registers: one load brings
- * both pixels, in four that must be in order. Code that is independent of its place has thirteen; define
- * NBEDGE_SPARE_REGISTERS where the compiler finds too few of them for other reasons, such as -ffixed-r9. */
-#if NBEDGE_DSP && defined(__GNUC__) && !defined(__clang__) && !defined(__PIC__) && !defined(NBEDGE_SPARE_REGISTERS)
+ * both pixels, in four that must be in order. Code that does not depend on its place has thirteen, and so may code of
+ * -Os; define NBEDGE_SPARE_REGISTERS where the compiler misses one for other reasons, such as -ffixed-r9. */
+#if defined(__clang__) || defined(__PIC__) || defined(__OPTIMIZE_SIZE__)
+#define NBEDGE_SPARE_REGISTERS
+#endif
+#if NBEDGE_DSP && !defined(NBEDGE_SPARE_REGISTERS)
 #define NBEDGE_LOOP NBEDGE_APART __attribute__((optimize("omit-frame-pointer")))
 #define NBEDGE_REGISTERS int32_t t, v, w
 #define NBEDGE_TAKEN [t] "=&r"(t), [v] "=&r"(v), [w] "=&r"(w)
