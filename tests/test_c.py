@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -174,6 +175,18 @@ def test_the_folder_builds_and_tests_itself(tmp_path: Path) -> None:
     golden.write_text(golden.read_text(encoding="utf-8").replace("  {", "  {1 ^ ", 1), encoding="utf-8")
     spoiled = subprocess.run(["make", "test", "CFLAGS=-O1 -w"], cwd=folder, capture_output=True, check=False)
     assert spoiled.returncode
+
+
+@pytest.mark.group("c")
+def test_the_lines_of_the_guide_compile(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```c\n(.*?)```", guide, re.DOTALL)
+    deploy(CELLS, target="c", out=tmp_path / "out", name="cells")
+    head = '#include <string.h>\n#include "cells.h"\nint8_t first(const int8_t *picture) {\n'
+    body = f"{head}{lines}return answer[0];\n}}\n"
+    (tmp_path / "out" / "guide.c").write_text(body, encoding="utf-8")
+    command = ["gcc", *WARNINGS, "-Werror", "-c", "guide.c"]
+    subprocess.run(command, cwd=tmp_path / "out", check=True)
 
 
 @pytest.mark.group("c")

@@ -27,7 +27,8 @@ ROOT = Path(__file__).parent.parent
 GUIDES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PAGES = (*GUIDES, *sorted((ROOT / "docs").glob("*/*.md")), ROOT / "CONTRIBUTING.md", *ROOT.glob("*/README.md"))
 #: python: one guide has it, whose code tests/test_plugin.py installs
-LANGUAGES = {"console", "sh", "pycon", "python", "toml", "json", "text", "yaml"}
+# tests/test_c.py compiles blocks of c
+LANGUAGES = {"c", "console", "sh", "pycon", "python", "toml", "json", "text", "yaml"}
 #: what a command reads; nbedge itself is the installed one
 COPIED = ("sample_models", "benchmarks")
 TIMEOUT_S = 120
