@@ -2,9 +2,9 @@
 
 `benchmarks/microcontroller.py FOLDER --bakenn PYTHON`: FOLDER holds ad01_int8.tflite, kws_ref_model.tflite,
 pretrainedResnet_quant.tflite and vww_96_int8.tflite, as github.com/mlcommons/tiny has them. PYTHON is an interpreter
-that has BakeNN, which is no part of nbedge: `python -m venv bakenn; bakenn/bin/pip install "bakenn[tflite]==1.0.0"`, then
-`--bakenn bakenn/bin/python`. Without it only nbedge's C is measured. Every measurement becomes a line of
-results/microcontroller.jsonl, the newest of its kind counts; without FOLDER nothing is measured.
+that has BakeNN, which is no part of nbedge: `python -m venv bakenn; bakenn/bin/pip install "bakenn[tflite]==1.0.0"`,
+then `--bakenn bakenn/bin/python`. Without it only nbedge's C is measured. Every measurement becomes a line of
+results/microcontroller.jsonl, of which the newest of its kind counts; without FOLDER nothing is measured.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def measured(net: str, path: Path, python: Path | None) -> Iterator[Row]:
-    """Yield the measurements of a net: both engines on what BakeNN takes of it, nbedge's C of the whole on all cores."""
+    """Yield the measurements of a net: all C of what BakeNN takes of it, and nbedge's of the whole on all cores."""
     with tempfile.TemporaryDirectory(prefix="nbedge-") as name, ThreadPoolExecutor(AT_ONCE) as pool:
         folder = Path(name)
         taken = folder / path.name
@@ -88,12 +88,20 @@ def measured(net: str, path: Path, python: Path | None) -> Iterator[Row]:
         whole, cut = (Subject(net, file, what, folder / "inputs.npz") for file, what in ((path, ()), (taken, changes)))
         np.savez(whole.inputs, **made_up(path))
         engines = generated(whole, folder / "whole", None), generated(cut, folder / "cut", python)
-        jobs = [(made, core, "-O2") for made in engines[0] for core in CORES]
+        jobs: list[tuple[tuple[Path, Row], str, str]] = [(made, core, "-O2") for made in engines[0] for core in CORES]
         jobs += [(made, COMPARED, level) for made in engines[1] for level in image.OPTIMIZATIONS]
-        # of a file in which nothing was changed the C is the same
-        different = {(digest(made[0]), core, level): (*made, core, level) for made, core, level in jobs}
         yield from (row for _, row in engines[1] if row.get("refused"))
-        yield from pool.map(lambda job: counted(*job), [job for job in different.values() if not job[1].get("refused")])
+        ran = [(made, row, core, level) for (made, row), core, level in jobs if not row.get("refused")]
+        # of files that differ in nothing that counts the C is the same
+        different = {(digest(made), core, level): (made, core, level) for made, _, core, level in ran}
+        found = dict(zip(different, pool.map(lambda job: counted(*job), different.values()), strict=True))
+        last = {(*about(row), core, level): (made, row, core, level) for made, row, core, level in ran}
+        yield from ({**row, **found[digest(made), core, level]} for made, row, core, level in last.values())
+
+
+def about(row: Row) -> tuple[str, bool, str]:
+    """Return what a row is of: net, whether something was changed, engine."""
+    return row["net"], bool(row["changes"]), row["engine"]
 
 
 def made_up(path: Path) -> dict[str, Any]:
@@ -107,7 +115,7 @@ def made_up(path: Path) -> dict[str, Any]:
 
 
 def generated(subject: Subject, folder: Path, python: Path | None) -> list[tuple[Path, Row]]:
-    """Return the folder of C of each engine, with what its rows say: nbedge's, and BakeNN's where it has an interpreter."""
+    """Return each engine's folder of C with what its rows say: nbedge's, and BakeNN's if it has an interpreter."""
     folder.mkdir()
     own = folder / "nbedge"
     generate_c({"file": subject.path, "sidecar": None, "inputs": subject.inputs}, core_of(COMPARED), own)
@@ -125,10 +133,10 @@ def generated(subject: Subject, folder: Path, python: Path | None) -> list[tuple
     return found
 
 
-def counted(folder: Path, about: Row, core: str, optimization: str) -> Row:
-    """Return a row: what the golden vectors take of the C in a folder."""
+def counted(folder: Path, core: str, optimization: str) -> Row:
+    """Return what the golden vectors take of the C in a folder, or which answer differs."""
     tools = toolchain()
-    row = {**about, "core": core, "optimization": optimization, "compiler": f"{GCC} {version(tools, 'gcc')}",
+    row = {"core": core, "optimization": optimization, "compiler": f"{GCC} {version(tools, 'gcc')}",
            "emulator": version(tools, "qemu"), "sources_sha256": digest(folder)}  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="nbedge-") as name:
         library = image.compiled(folder, NAME, core_of(core), optimization, tools, Path(name))
@@ -148,7 +156,7 @@ def version(tools: Toolchain, tool: str) -> str:
     """Return the version of the compiler, or of the emulator."""
     command = {"gcc": [tools.gcc, "-dumpfullversion"], "qemu": [tools.qemu, "--version"]}[tool]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()[0].partition(" (")[0].strip()
+    return done.stdout.splitlines()[0].partition(" (")[0].replace(" emulator version", "").strip()
 
 
 def digest(folder: Path) -> str:
