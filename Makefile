@@ -40,7 +40,7 @@ $(INSTALLED_TIMM): pyproject.toml constraints.txt
 	@$(VENV_TIMM)/bin/python -m pip --disable-pip-version-check check
 	@touch $@
 
-setup-environments: $(ENVIRONMENTS)/.installed $(ENVIRONMENTS)/.emulated $(ENVIRONMENTS)/.mcu $(ENVIRONMENTS)/sshd/ready  ## make .venv-environments: tools whose pins collide with others'
+setup-environments: $(ENVIRONMENTS)/.installed $(ENVIRONMENTS)/.emulated $(ENVIRONMENTS)/.mcu $(ENVIRONMENTS)/sshd/ready $(ENVIRONMENTS)/.web $(ENVIRONMENTS)/chromium/ready  ## make .venv-environments: tools whose pins collide with others'
 
 $(ENVIRONMENTS)/.installed: $(INSTALLED) nbedge/environments.py
 	@echo "Installing litert-torch, tflite-runtime and ExecuTorch into $(ENVIRONMENTS); this takes three minutes and 5 GB of disk"
@@ -67,6 +67,14 @@ $(ENVIRONMENTS)/.mcu: $(INSTALLED) $(addprefix nbedge/device/,microcontroller.py
 
 $(ENVIRONMENTS)/sshd/ready: | $(INSTALLED)
 	@$(BIN)/python tests/device/sshd.py || echo "No sshd could be fetched into $(ENVIRONMENTS); tests/test_ssh.py needs apt-get"
+
+$(ENVIRONMENTS)/.web: $(INSTALLED) nbedge/deployment/packages.py
+	@echo "Fetching the runtimes of web pages into $(ENVIRONMENTS); this takes 33 MB of disk"
+	@XDG_CACHE_HOME=$(CURDIR)/$(ENVIRONMENTS) $(BIN)/nbedge doctor --quiet --install web > /dev/null && touch $@ \
+		|| echo "No runtimes of web pages could be fetched; it takes npm"
+
+$(ENVIRONMENTS)/chromium/ready: | $(INSTALLED)
+	@$(BIN)/python tests/device/browser.py || echo "No Chromium could be fetched into $(ENVIRONMENTS); it takes Debian 12 and apt-get"
 
 demo: setup  ## the whole path on Fashion-MNIST, with a report
 	$(BIN)/nbedge run sample_models/fashion_mnist/recipe.toml --out $(DEMO) --overwrite

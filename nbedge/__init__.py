@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nbedge.checkpoint import load_checkpoint, save_checkpoint
     from nbedge.contraction import contract
     from nbedge.conversion import export
+    from nbedge.deployment import Deployment, deploy
     from nbedge.expansion import expand
     from nbedge.linearization import PLT
     from nbedge.plan import Plan, Site
@@ -27,13 +28,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     # the path
-    "propose", "expand", "train", "contract", "verify", "export", "measure",
+    "propose", "expand", "train", "contract", "verify", "export", "measure", "deploy",
     # the other way to a tiny model
     "prune_channels", "prune_weights",
     # files of weights
     "load_checkpoint", "save_checkpoint",
     # records
-    "Plan", "Site", "PLT", "Preprocessing", "Artifact", "Equivalence", "Verdict",
+    "Plan", "Site", "PLT", "Preprocessing", "Artifact", "Equivalence", "Verdict", "Deployment",
     # errors
     "NbedgeError",
 ]  # fmt: skip
@@ -46,6 +47,7 @@ _HOMES = {
     "verify": "nbedge.verification",
     "export": "nbedge.conversion",
     "measure": "nbedge.benchmark",
+    "deploy": "nbedge.deployment",
     "prune_channels": "nbedge.pruning",
     "prune_weights": "nbedge.pruning",
     "load_checkpoint": "nbedge.checkpoint",
@@ -57,6 +59,7 @@ _HOMES = {
     "Artifact": "nbedge.artifact",
     "Equivalence": "nbedge.verification",
     "Verdict": "nbedge.verification",
+    "Deployment": "nbedge.deployment",
 }
 
 

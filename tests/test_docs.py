@@ -66,6 +66,13 @@ TOO_LONG = {
     "nbedge export contracted.safetensors --format ts --quant fp32 --calib folder:pictures",
     "nbedge verify contracted.safetensors exports/contracted.fp32.ts --data folder:pictures",
     "nbedge doctor --install executorch",
+    # need the runtimes of web pages, npm or a server; tests/test_deploy.py runs the like in a browser
+    "nbedge doctor --install web",
+    "nbedge export contracted.safetensors --format tflite --quant int8,int8-float-io --calib folder:pictures",
+    "nbedge deploy exports/contracted.int8.tflite --target web -o site --picture cell.jpg",
+    "python -m http.server --directory site 8000",
+    "python run.py picture.jpg",
+    "python run.py --check",
     "nbedge export contracted.safetensors --format pte --quant fp32,int8-float-io --calib folder:pictures",
     "nbedge verify contracted.safetensors exports/contracted.fp32.pte exports/contracted.int8-float-io.pte "
     "--data folder:pictures",

@@ -20,6 +20,9 @@ INFO = f"nbedge-{nbedge.__version__}.dist-info"
 WANTED = {
     "nbedge/py.typed", "nbedge/__main__.py", "nbedge/report/template.html", "nbedge/device/instructions.c",
     "nbedge/device/marks.c", "nbedge/device/board/sections.ld",
+    "nbedge/deployment/templates/web/page.js", "nbedge/deployment/templates/pi/run.py.txt",
+    "nbedge/deployment/templates/android/Classifier.kt", "nbedge/deployment/templates/ios/Classifier.swift",
+    "nbedge_exporters/c/kernels/nbedge_conv.c", "nbedge_exporters/c/templates/Makefile",
     "nbedge_exporters/py.typed", "nbedge_exporters/onnx.py", "nbedge_exporters/onnx_int8.py",
     "nbedge_exporters/tflite.py", f"{INFO}/licenses/LICENSE",
 }  # fmt: skip
@@ -65,8 +68,11 @@ def test_the_wheel_holds_two_packages_and_nothing_else(installed: Installed) -> 
         metadata = Parser().parsestr(wheel.read(f"{INFO}/METADATA").decode())
     assert {name.partition("/")[0] for name in names} == {"nbedge", "nbedge_exporters", INFO}
     assert names >= WANTED
-    wanted = {".py", ".typed", ".html", ".c", ".h", ".ld"}
-    assert {Path(name).suffix for name in names if not name.startswith(INFO)} <= wanted
+    templates = {name for name in names if "/templates/" in name}
+    known = {".html", ".css", ".js", ".kt", ".swift", ".md", ".txt", ".c", ""}
+    assert {Path(name).suffix for name in templates} <= known
+    sources = {name for name in names - templates if not name.startswith(INFO)}
+    assert {Path(name).suffix for name in sources} <= {".py", ".typed", ".html", ".c", ".h", ".ld"}
     base = [str(line) for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in str(line)]
     assert [line.partition(">")[0] for line in sorted(base)] == ["click", "numpy", "rich"]
 
@@ -92,7 +98,7 @@ def test_the_installed_package_is_the_wheel(installed: Installed) -> None:
 def test_the_exporters_are_found(installed: Installed) -> None:
     program = "from nbedge.exporter import exporters; print(*sorted(exporters()))"
     assert installed.run("python", "-c", program).split() == [
-        "executorch", "onnx", "onnx-fp16", "onnx-int8", "tflite", "tflite-litert", "tflite-quantizer",
+        "c", "executorch", "onnx", "onnx-fp16", "onnx-int8", "tflite", "tflite-litert", "tflite-quantizer",
     ]  # fmt: skip
 
 

@@ -26,6 +26,7 @@ VERBS = {
     "export": "write ONNX and TFLite files, each verified before it is kept",
     "evaluate": "measure the accuracy of checkpoints and exported files",
     "predict": "say what is on one picture",
+    "deploy": "write a folder that an app, a Raspberry Pi or a web server takes as it is",
     "bench": "measure latency, memory and size of exported files",
     "report": "write the page of a run",
     "doctor": "show which runtimes and tools are here, and how to get those that are missing",

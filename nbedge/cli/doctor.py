@@ -8,6 +8,7 @@ import click
 from rich.text import Text
 
 from nbedge.cli.screen import Screen, with_screen
+from nbedge.deployment.packages import WebRuntimes
 from nbedge.device.emulated import EmulatedPi
 from nbedge.device.microcontroller import EmulatedMicrocontroller
 from nbedge.environments import ENVIRONMENTS, Environment, install
@@ -34,8 +35,9 @@ PARTS = (
 )
 EXTRAS = tuple(dict.fromkeys(extra for _, extra, _ in PARTS))
 #: what lies in a folder of its own, by name
-APART: dict[str, Environment | EmulatedPi | EmulatedMicrocontroller] = {
-    **ENVIRONMENTS, EmulatedPi().name: EmulatedPi(), EmulatedMicrocontroller().name: EmulatedMicrocontroller()
+APART: dict[str, Environment | EmulatedPi | EmulatedMicrocontroller | WebRuntimes] = {
+    **ENVIRONMENTS, EmulatedPi().name: EmulatedPi(), EmulatedMicrocontroller().name: EmulatedMicrocontroller(),
+    WebRuntimes().name: WebRuntimes(),
 }  # fmt: skip
 
 

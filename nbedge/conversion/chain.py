@@ -126,8 +126,8 @@ class _Chain:
             raise ExportError(f"the exporters {', '.join(above)} consume each other's files; uninstall one of them")
         if exporter.source == "own":
             raise ExportError(
-                f"{format} is made of a finished {exporter.consumes} file: export that, then run nbedge deploy FILE --target "
-                f"{format}"
+                f"{format} is made of a finished {exporter.consumes} file: export that, then run nbedge deploy FILE "
+                f"--target {format}"
             )
         own = self._own(name, exporter, settings)
         source = None

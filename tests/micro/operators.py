@@ -176,10 +176,10 @@ def function(kind: str, result: str = "any") -> st.SearchStrategy[Net]:
     @st.composite
     def made(draw: Draw) -> Net:
         entry = _activation(draw, (1, 16, 16, 1), -8, 1)
-        own = {"any": lambda: (draw(scales(-8, 1)), draw(zeros)), "same": lambda: (entry.scale, entry.zero),
-               "probability": lambda: (1 / 256, -128)}[result]()  # fmt: skip
+        any_scale = Tensor(entry.shape, scale=draw(scales(-8, 1)), zero=draw(zeros))
+        ends = {"any": any_scale, "same": entry, "probability": Tensor(entry.shape, scale=1 / 256, zero=-128)}
         table = {"HARD_SWISH": "HardSwishOptions"}.get(kind, "")
-        return Net([entry, Tensor(entry.shape, scale=own[0], zero=own[1])], [Op(kind, [0], [1], table)])
+        return Net([entry, ends[result]], [Op(kind, [0], [1], table)])
 
     return made()
 

@@ -189,7 +189,7 @@ def _dense(site: Site) -> Layer:
     weights = site.entry(1)
     site.refuse_other_types(site.entry(), weights, site.output)
     by_channel = np.asarray(site.constant(1), np.int8)
-    channels, inputs = by_channel.shape
+    inputs = by_channel.shape[1]
     filters = filters_of(site.entry(), weights, _bias(site), site.output, by_channel, site.name)
     fields = [filters.fields(), inputs, site.entry().size // inputs]
     arguments = ("&{own}", At(site.entry().name), At(site.output.name))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nbedge.artifact import TensorSpec
-from nbedge.errors import ExportError, InputError, MissingDependencyError
+from nbedge.errors import ExportError, InputError, MissingDependencyError, NbedgeError
 from nbedge.runtime.runner import Arrays, Runner
 
 COMPILERS = ("cc", "gcc", "clang")
@@ -53,7 +53,11 @@ def of_c(path: Path, flags: Sequence[str] = ("-O2",)) -> Runner:
             f"{path} has no manifest {path.stem}.json beside it; let nbedge deploy write the folder"
         ) from error
     folder = tempfile.TemporaryDirectory(prefix="nbedge-c-")
-    program = _compiled(path, Path(folder.name), len(exits), flags)
+    try:
+        program = _compiled(path, Path(folder.name), len(exits), flags)
+    except NbedgeError:
+        folder.cleanup()
+        raise
 
     def run(arrays: Arrays) -> Arrays:
         done = subprocess.run([program], input=np.ascontiguousarray(arrays[entry.name]).tobytes(),

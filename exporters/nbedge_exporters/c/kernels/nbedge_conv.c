@@ -70,14 +70,20 @@ static void nbedge_widen(int16_t *columns, const int8_t *first, const int8_t *se
         : "cc", "memory");                                                                                            \
   } while (0)
 #else
-#define NBEDGE_DOT_2X2(a, b, c, d, columns, weights, blocks)                                                          \
-  do {                                                                                                                \
-    const int16_t *from = columns;                                                                                    \
-    for (int32_t n = blocks; n > 0; n--, from += 8, weights += 8)                                                     \
-      for (int i = 0; i < 4; i++) {                                                                                   \
-        a += from[i] * weights[i], b += from[i] * weights[4 + i];                                                     \
-        c += from[4 + i] * weights[i], d += from[4 + i] * weights[4 + i];                                             \
-      }                                                                                                               \
+#define NBEDGE_TAP(i, a, b, c, d)                                                             \
+  do {                                                                                        \
+    const int32_t v = weights[i], w = weights[4 + (i)], x = from[i], y = from[4 + (i)];       \
+    a += x * v, b += x * w, c += y * v, d += y * w;                                           \
+  } while (0)
+#define NBEDGE_DOT_2X2(a, b, c, d, columns, weights, blocks)                                  \
+  do {                                                                                        \
+    const int16_t *from = columns;                                                            \
+    for (int32_t n = blocks; n > 0; n--, from += 8, weights += 8) {                           \
+      NBEDGE_TAP(0, a, b, c, d);                                                              \
+      NBEDGE_TAP(1, a, b, c, d);                                                              \
+      NBEDGE_TAP(2, a, b, c, d);                                                              \
+      NBEDGE_TAP(3, a, b, c, d);                                                              \
+    }                                                                                         \
   } while (0)
 #endif
 

@@ -1,0 +1,120 @@
+"""What the targets for microcontrollers share: the file, its name in C, its inputs, and what it answers to them."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbedge import artifact, files
+from nbedge.artifact import Artifact
+from nbedge.deployment.request import Request
+from nbedge.errors import InputError
+from nbedge.exporter import Job
+from nbedge.runtime import Runner, channels_first, dequantize, open_file
+
+#: golden vectors in a folder
+GOLDEN = 2
+#: inputs on which the generated code is compared with TFLite Micro, golden ones included
+COMPARED = 32
+#: of the network, where no other is given
+NAME = "model"
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_KEYWORDS = frozenset({
+    "asm", "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",
+    "float", "for", "goto", "if", "inline", "int", "long", "main", "register", "restrict", "return", "short", "signed",
+    "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An integer TFLite file that becomes code.
+
+    Attributes:
+        path: of the file.
+        name: of the network, an identifier of C.
+        sidecar: what `export` said of the file; None for a file of somebody else.
+        runner: of the file, in TFLite Micro.
+        inputs: (n, c, h, w) or (n, ...) float32 as the network takes them.
+    """
+
+    path: Path
+    name: str
+    sidecar: Artifact | None
+    runner: Runner
+    inputs: NDArray[np.float32]
+
+    @property
+    def scheme(self) -> str:
+        """Of the file."""
+        return "int8" if self.runner.inputs[0].scale else "int8-float-io"
+
+    def job(self, target: Path, work: Path, settings: dict[str, str]) -> Job:
+        """Return the job of an exporter: to write `target`, with the first inputs as golden ones.
+
+        Args:
+            target: the file that is written.
+            work: an empty folder.
+            settings: of the exporter.
+        """
+        calibration = work / "golden.npy"
+        np.save(calibration, self.inputs[:GOLDEN])
+        about = self.sidecar
+        return Job(
+            self.path, {self.scheme: target}, calibration, work, settings, about.preprocessing if about else None,
+            about.classes if about else (),
+        )  # fmt: skip
+
+
+def subject_of(request: Request) -> Subject:
+    """Return the file of a request.
+
+    Raises:
+        InputError: there are several files, one is no TFLite file of one input, or the name is no identifier of C.
+        MissingDependencyError: tflite-micro is not installed.
+    """
+    if len(request.paths) > 1:
+        raise InputError(
+            f"--target {request.target} takes one file, not {len(request.paths)}; name the int8 .tflite one"
+        )
+    (path,) = request.paths
+    if files.existing(path, "the file").suffix != ".tflite":
+        raise InputError(f"{path}: the target {request.target} takes an int8 .tflite file; nbedge export writes it")
+    name = NAME if request.name is None else request.name
+    if not _IDENTIFIER.fullmatch(name) or name in _KEYWORDS:
+        raise InputError(
+            f"--name {name!r} is no name of C; use letters, digits and _, a letter first, and no word of the language"
+        )
+    about = artifact.read(path) if artifact.sidecar(path).exists() else None
+    runner = open_file(path, "tflm")
+    if len(runner.inputs) != 1:
+        raise InputError(f"{path} takes {len(runner.inputs)} inputs; only files of one can be deployed")
+    return Subject(path, name, about, runner, _inputs(request, about, runner))
+
+
+def _inputs(request: Request, about: Artifact | None, runner: Runner) -> NDArray[np.float32]:
+    """Return pictures of the user's, and as many made-up inputs as it takes to compare on."""
+    spec = runner.inputs[0]
+    made = channels_first(dequantize(_made_up(runner), spec), spec.layout)
+    if request.data is None:
+        return made
+    if about is None:
+        raise InputError(
+            f"{request.paths[0]} has no sidecar, which says how a picture becomes its input; leave --data out"
+        )
+    from nbedge.data import load
+
+    pictures = load(request.data, about.preprocessing.shape).test.images[: COMPARED // 2]
+    return np.concatenate([about.preprocessing(pictures), made])
+
+
+def _made_up(runner: Runner) -> NDArray[np.generic]:
+    """Return inputs (n, ...) that reach everywhere, from a seed."""
+    spec = runner.inputs[0]
+    generator, shape, kind = np.random.default_rng(0), (COMPARED, *spec.shape[1:]), np.dtype(spec.dtype)
+    if kind.kind == "f":
+        return generator.standard_normal(shape).astype(kind)
+    limits = np.iinfo(kind)
+    return generator.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
