@@ -1,7 +1,7 @@
 """Count what generated C takes on emulated microcontrollers, and write it into docs/results.md.
 
 `benchmarks/microcontroller.py FOLDER --bakenn PYTHON`: FOLDER holds ad01_int8.tflite, kws_ref_model.tflite,
-pretrainedResnet_quant.tflite and vww_96_int8.tflite, as github.com/mlcommons/tiny has them. PYTHON is an interpreter
+pretrainedResnet_quant.tflite and vww_96_int8.tflite, as tests/micro/mlperf_tiny does. PYTHON is an interpreter
 that has BakeNN, which is no part of nbedge: `python -m venv bakenn; bakenn/bin/pip install "bakenn[tflite]==1.0.0"`,
 then `--bakenn bakenn/bin/python`. Without it only nbedge's C is measured. Every measurement becomes a line of
 results/microcontroller.jsonl, of which the newest of its kind counts; without FOLDER nothing is measured.
@@ -121,7 +121,9 @@ def generated(subject: Subject, folder: Path, python: Path | None) -> list[tuple
     generate_c({"file": subject.path, "sidecar": None, "inputs": subject.inputs}, core_of(COMPARED), own)
     about = {**subject.row, "peak_bytes": peak_bytes(read(subject.path))}
     found = [(own, {**about, "engine": NBEDGE, "outside_bytes": 0})]
-    for engine in bakenn.OPTIONS if python else ():
+    if python is None:
+        return found
+    for engine in bakenn.OPTIONS:
         other = folder / engine.replace(" ", "-")
         version, refused = bakenn.generate(python, subject.path, engine, other)
         row: Row = {**about, "engine": engine, "version": version}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nbedge.errors import ExportError
-from nbedge.graph import cut_tflite, read
+from nbedge.graph import cut, read
 
 #: of the generated C, here as in `nbedge.benchmark.microcontroller`
 NAME = "model"
@@ -76,7 +76,7 @@ def rewrite(path: Path, out: Path) -> tuple[str, ...]:
     graph, changes = read(path), []
     last = graph.operators[-1]
     if last.kind == "SOFTMAX":
-        cut_tflite(path, graph.inputs, last.inputs[:1], out)
+        cut(path, graph.inputs, last.inputs[:1], out)
         changes.append("SOFTMAX cut")
     else:
         shutil.copy(path, out)
