@@ -50,6 +50,7 @@ TOO_LONG = {
     "python benchmarks/tflite_runtime.py",
     "python benchmarks/harness.py --record 200 --loops 10",
     "python benchmarks/mlperf_tiny.py FOLDER",
+    "python benchmarks/microcontroller.py FOLDER --bakenn PYTHON",
     "python benchmarks/step_time.py --rounds 7",
     "python benchmarks/verification_rates.py",
     "python benchmarks/verification_cost.py",

@@ -1,1 +1,1 @@
-"""nbedge's integer files beside those that other tools make of the same network with the same pictures."""
+"""nbedge's integer files beside those that other tools make of the same network with the same pictures, and its C."""
