@@ -261,6 +261,17 @@ def renaming(draw: Draw) -> Net:
     return Net(tensors, ops)
 
 
+@st.composite
+def transpose(draw: Draw) -> Net:
+    """TRANSPOSE."""
+    shape = (1, *draw(st.tuples(*[st.integers(1, 5)] * 3)))
+    order = [0, *draw(st.permutations([1, 2, 3]))]
+    entry = _activation(draw, shape)
+    result = Tensor(tuple(shape[axis] for axis in order), scale=entry.scale, zero=entry.zero)
+    tensors = [entry, Tensor((4,), "int32", data=np.array(order, np.int32)), result]
+    return Net(tensors, [Op("TRANSPOSE", [0, 1], [2], "TransposeOptions", {}, 2)])
+
+
 OPERATORS: dict[str, st.SearchStrategy[Net]] = {
     "ADD": pair("ADD", "AddOptions", own_scales=True), "AVERAGE_POOL_2D": pool("AVERAGE_POOL_2D"),
     "CONCATENATION": concatenation(), "CONV_2D": convolution(depthwise=False),
@@ -271,4 +282,5 @@ OPERATORS: dict[str, st.SearchStrategy[Net]] = {
     "MUL": pair("MUL", "MulOptions", own_scales=True), "PAD": pad(), "PAD and convolution": padded_convolution(),
     "QUANTIZE": quantize(), "RELU": function("RELU"), "RELU6": function("RELU6", "same"), "RESHAPE": renaming(),
     "RESIZE_NEAREST_NEIGHBOR": resize_nearest(), "SOFTMAX": softmax(), "SUM": reduction("SUM"),
+    "TRANSPOSE": transpose(),
 }  # fmt: skip

@@ -38,17 +38,24 @@ class Filters:
         sums = np.abs(self.bias) + 255 * np.abs(self.weights.astype(np.int64)).sum(1)
         return bool((self.shifts >= -LONGEST).all() and (self.shifts <= -1).all() and sums.max() < 2**30)
 
+    @property
+    def alike(self) -> bool:
+        """Whether one multiplier and one shift serve all channels."""
+        return len({*zip(self.multipliers.tolist(), self.shifts.tolist(), strict=True)}) == 1
+
+    def grouped(self, group: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int8]]:
+        """Return biases, multipliers and shifts as the kernels take them, each (groups, channels of a group)."""
+        missing = -len(self.bias) % group
+        bias, multipliers = (np.pad(part, (0, missing)).astype(np.int32) for part in (self.bias, self.multipliers))
+        shifts = np.pad(self.shifts, (0, missing), constant_values=-1)
+        told = (-1 - shifts if self.fast else shifts).astype(np.int8)
+        return bias.reshape(-1, group), multipliers.reshape(-1, group), told.reshape(-1, group)
+
     def arrays(self, group: int, packed: NDArray[np.int8]) -> tuple[Constants, ...]:
         """Return the constants, with groups of so many channels."""
-        missing = -len(self.bias) % group
-        bias, multipliers = (np.pad(part, (0, missing)).reshape(-1, group) for part in (self.bias, self.multipliers))
-        shifts = np.pad(self.shifts, (0, missing), constant_values=-1)
-        constants = np.concatenate([bias, multipliers], 1).astype(np.int32)
-        return (
-            Constants("weights", packed),
-            Constants("constants", constants),
-            Constants("shifts", (-1 - shifts if self.fast else shifts).astype(np.int8)),
-        )
+        bias, multipliers, shifts = self.grouped(group)
+        constants = np.concatenate([bias, multipliers], 1)
+        return Constants("weights", packed), Constants("constants", constants), Constants("shifts", shifts.ravel())
 
     def fields(self) -> list[object]:
         """Return the values of the kernels' `nbedge_filters`."""

@@ -191,12 +191,20 @@ def _dense(site: Site) -> Layer:
     by_channel = np.asarray(site.constant(1), np.int8)
     inputs = by_channel.shape[1]
     filters = filters_of(site.entry(), weights, _bias(site), site.output, by_channel, site.name)
-    fields = [filters.fields(), inputs, site.entry().size // inputs]
+    biases, multipliers, shifts = filters.grouped(4)
+    alike = filters.alike
+    if alike:
+        multipliers, shifts = np.repeat(multipliers[:1, :1], 4, 1), np.repeat(shifts[:1, :1], 4, 1)
+    fields = [
+        "{own}_weights", "{own}_biases", "{own}_multipliers", "{own}_shifts", len(filters.bias), filters.zero,
+        int(filters.fast), inputs, site.entry().size // inputs, 0 if alike else 4,
+    ]  # fmt: skip
     arguments = ("&{own}", At(site.entry().name), At(site.output.name))
     return Layer(
         "FULLY_CONNECTED", (site.entry().name,), site.output.name, (Call("fully_connected", arguments), *_clamp(site)),
-        filters.arrays(4, filters.packed(4, inputs)), ("nbedge_dense", initialiser(fields)),
-        macs=site.output.size * inputs,
+        (Constants("weights", filters.packed(4, inputs)), Constants("biases", biases),
+         Constants("multipliers", multipliers), Constants("shifts", shifts)),
+        ("nbedge_dense", initialiser(fields)), macs=site.output.size * inputs,
     )  # fmt: skip
 
 
@@ -398,6 +406,20 @@ def c_float(value: np.float32) -> str:
     return f"{float(value):.9g}f" if any(c in f"{float(value):.9g}" for c in ".e") else f"{float(value):.9g}.0f"
 
 
+def _transpose(site: Site) -> Layer:
+    site.refuse_other_types()
+    _refuse_other_scales(site, site.entry())
+    shape, order = site.entry().shape, [int(axis) for axis in site.constant(1).ravel()]
+    strides = [int(np.prod(shape[axis + 1 :])) for axis in order]
+    missing = 4 - len(order)
+    fields = [(*(1,) * missing, *site.output.shape), (*(0,) * missing, *strides)]
+    arguments = ("&{own}", At(site.entry().name), At(site.output.name))
+    return Layer(
+        "TRANSPOSE", (site.entry().name,), site.output.name, (Call("transpose", arguments),),
+        record=("nbedge_transposition", initialiser(fields)),
+    )  # fmt: skip
+
+
 def _pad(site: Site) -> Layer:
     site.refuse_other_types()
     _refuse_other_scales(site, site.entry())
@@ -461,6 +483,7 @@ LOWERINGS: Mapping[str, Callable[[Site], Layer]] = {
     "LOGISTIC": _logistic, "MAXIMUM": _extreme("maximum"), "MAX_POOL_2D": _pool("max_pool_2d"), "MEAN": _reduce,
     "MINIMUM": _extreme("minimum"), "MUL": _mul, "PAD": _pad, "PADV2": _pad, "QUANTIZE": _quantize, "RELU": _relu,
     "RELU6": _relu6, "RESIZE_NEAREST_NEIGHBOR": _resize, "SOFTMAX": _softmax, "SUM": _reduce,
+    "TRANSPOSE": _transpose,
 }  # fmt: skip
 #: operators that leave the bytes as they are
 RENAMING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")

@@ -16,8 +16,8 @@ SOURCES: Mapping[str, str] = {
     "conv_2d": "conv", "fully_connected": "conv", "depthwise_conv_2d": "depthwise", "average_pool_2d": "pool",
     "max_pool_2d": "pool", "reduce": "pool", "add": "elementwise", "mul": "elementwise", "minimum": "elementwise",
     "maximum": "elementwise", "lookup": "elementwise", "clamp": "elementwise", "quantize": "elementwise",
-    "dequantize": "elementwise", "pad": "shape", "concatenate": "shape", "resize_nearest": "shape",
-    "softmax": "softmax",
+    "dequantize": "elementwise", "pad": "shape", "transpose": "shape", "concatenate": "shape",
+    "resize_nearest": "shape", "softmax": "softmax",
 }  # fmt: skip
 HEADERS = ("nbedge_kernels.h", "nbedge_arithmetic.h")
 #: names of C's types -> bytes of an element

@@ -271,19 +271,18 @@ static inline const int8_t *nbedge_dot_1x4(const int8_t *in, const int8_t *weigh
 }
 
 void nbedge_fully_connected(const nbedge_dense *layer, const int8_t *in, int8_t *out) {
-  const nbedge_filters *filters = &layer->filters;
-  const int32_t blocks = (layer->inputs + 3) / 4, twice = 2 * filters->zero + 1;
+  const int32_t blocks = (layer->inputs + 3) / 4, twice = 2 * layer->zero + 1;
   for (int32_t row = 0; row < layer->rows; row++, in += layer->inputs) {
-    const int8_t *weights = filters->weights, *shifts = filters->shifts;
-    const int32_t *constants = filters->constants;
-    for (int32_t left = filters->channels; left > 0; left -= 4, constants += 8, shifts += 4) {
-      int32_t sums[4] = {constants[0], constants[1], constants[2], constants[3]};
+    const int8_t *weights = layer->weights, *shifts = layer->shifts;
+    const int32_t *biases = layer->biases, *multipliers = layer->multipliers;
+    for (int32_t left = layer->channels; left > 0; left -= 4, biases += 4) {
+      int32_t sums[4] = {biases[0], biases[1], biases[2], biases[3]};
       weights = nbedge_dot_1x4(in, weights, blocks, sums);
       for (int i = 0; i < 4 && i < left; i++) {
-        *out++ = filters->fast
-                     ? nbedge_byte(sums[i], constants[4 + i], (int32_t)((uint32_t)twice << shifts[i]), shifts[i])
-                     : nbedge_any_byte(sums[i], constants[4 + i], shifts[i], filters->zero);
+        *out++ = layer->fast ? nbedge_byte(sums[i], multipliers[i], (int32_t)((uint32_t)twice << shifts[i]), shifts[i])
+                             : nbedge_any_byte(sums[i], multipliers[i], shifts[i], layer->zero);
       }
+      multipliers += layer->step, shifts += layer->step;
     }
   }
 }

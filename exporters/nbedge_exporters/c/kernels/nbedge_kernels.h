@@ -35,10 +35,16 @@ typedef struct {
   int8_t copied;        /* 1: some rows of the filter reach outside, or are dilated */
 } nbedge_conv;
 
+/* Where one scale serves all channels, there is one group of multipliers and shifts. */
 typedef struct {
-  nbedge_filters filters;
-  int16_t inputs; /* a multiple of 4, or else the bytes behind the input are read and multiplied by 0 */
+  const int8_t *weights; /* as in nbedge_filters, by groups of 4 channels */
+  const int32_t *biases, *multipliers;
+  const int8_t *shifts;
+  int16_t channels;
+  int8_t zero, fast; /* as in nbedge_filters */
+  int16_t inputs;    /* if no multiple of 4, the bytes behind the input are read and multiplied by 0 */
   int16_t rows;
+  int8_t step; /* to the next group of multipliers and shifts: 4 or 0 */
 } nbedge_dense;
 
 typedef struct {
@@ -78,6 +84,11 @@ typedef struct {
 } nbedge_reduction;
 
 typedef struct {
+  int16_t sizes[4]; /* of the output */
+  int32_t steps[4]; /* bytes in the input from one element of the output to the next */
+} nbedge_transposition;
+
+typedef struct {
   int16_t in[4], out[4], before[4];
   int8_t value;
 } nbedge_padding;
@@ -109,6 +120,7 @@ void nbedge_clamp(int8_t *inout, int32_t size, int8_t low, int8_t high);
 /* out may be in */
 void nbedge_quantize(const float *in, int8_t *out, int32_t size, float scale, int32_t zero);
 void nbedge_dequantize(const int8_t *in, float *out, int32_t size, float scale, int32_t zero);
+void nbedge_transpose(const nbedge_transposition *layer, const int8_t *in, int8_t *out);
 void nbedge_pad(const nbedge_padding *layer, const int8_t *in, int8_t *out);
 /* one input of a concatenation: `outer` blocks of `size` bytes, `step` bytes apart in the output */
 void nbedge_concatenate(const int8_t *in, int8_t *out, int32_t outer, int32_t size, int32_t step);

@@ -11,6 +11,16 @@ void nbedge_pad(const nbedge_padding *layer, const int8_t *in, int8_t *out) {
                (size_t)from[3]);
 }
 
+void nbedge_transpose(const nbedge_transposition *layer, const int8_t *in, int8_t *out) {
+  const int32_t *step = layer->steps;
+  for (int32_t i = 0; i < layer->sizes[0]; i++)
+    for (int32_t j = 0; j < layer->sizes[1]; j++)
+      for (int32_t k = 0; k < layer->sizes[2]; k++) {
+        const int8_t *from = in + i * step[0] + j * step[1] + k * step[2];
+        for (int32_t l = layer->sizes[3]; l > 0; l--, from += step[3]) *out++ = *from;
+      }
+}
+
 void nbedge_concatenate(const int8_t *in, int8_t *out, int32_t outer, int32_t size, int32_t step) {
   for (; outer > 0; outer--, in += size, out += step) memcpy(out, in, (size_t)size);
 }
