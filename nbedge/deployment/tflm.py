@@ -122,7 +122,7 @@ def _words(model: Model) -> dict[str, str]:
         "margin_bytes": model.margin_bytes, "scratch_bytes": max(model.scratch, default=0), "count": len(kinds),
     }  # fmt: skip
     words = {"name": subject.name, "NAME": subject.name.upper(), "source": subject.path.name, "core": model.core.name,
-             "calls": calls, "operators": ", ".join(kinds), "peak": model.timeline.peak_words}  # fmt: skip
+             "calls": calls, "operators": ", ".join(kinds), "peak": str(model.timeline.peak)}  # fmt: skip
     return words | {key: str(number) for key, number in numbers.items()}
 
 
