@@ -218,8 +218,8 @@ def test_bytes_too_many_are_refused_with_what_is_missing() -> None:
     fit = fit_of(BOARD, (Need("code", "flash", 2005), Need("arena", "RAM", 900), Need("stack", "RAM", 107)), TIMELINE)
     said = (
         "net does not fit toy: it takes 5 bytes more than the 2000 of flash and 7 bytes more than the 1000 of RAM "
-        "there (2005 for code, 900 for arena, 107 for stack); layer 1, CONV_2D, sets the peak of 650 bytes while it makes "
-        "b; choose a larger board or make the model smaller"
+        "there (2005 for code, 900 for arena, 107 for stack); layer 1, CONV_2D, sets the peak of 650 bytes while it "
+        "makes b; choose a larger board or make the model smaller"
     )
     with pytest.raises(InputError, match=f"^{re.escape(said)}$"):
         refuse_misfit(fit, BOARD, "net")
@@ -249,6 +249,7 @@ def test_tflite_micros_code_and_stack_are_not_checked(tmp_path: Path) -> None:
     assert "sets the peak of" in done.stdout
 
 
+@pytest.mark.group("c")
 @pytest.mark.parametrize("target", ["c", "tflm"])
 def test_what_does_not_fit_is_one_sentence_and_leaves_nothing(tmp_path: Path, target: str) -> None:
     if target == "c":
