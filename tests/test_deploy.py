@@ -374,7 +374,7 @@ def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([str(INT8), "--target", "watch"], "no target is called 'watch'; choose from android, c, ios, pi, web"),
+        ([str(INT8), "--target", "watch"], "no target is called 'watch'; choose from android, c, ios, pi, tflm, web"),
         (["bare.tflite", "--target", "pi"], "bare.tflite has no bare.tflite.json beside it"),
         (["none.tflite", "--target", "pi"], "the file none.tflite does not exist"),
         ([str(CELLS / "contracted.safetensors"), "--target", "pi"], "does not run .safetensors; nbedge export writes"),
@@ -432,5 +432,5 @@ def test_a_folder_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
 
 
 def test_every_target_says_what_it_is_for() -> None:
-    assert list(TARGETS) == ["android", "c", "ios", "pi", "web"]
+    assert list(TARGETS) == ["android", "c", "ios", "pi", "tflm", "web"]
     assert all(target.used_for and set(target.options) <= set(OPTIONS) for target in TARGETS.values())

@@ -21,6 +21,7 @@ WANTED = {
     "nbedge/py.typed", "nbedge/__main__.py", "nbedge/report/template.html", "nbedge/device/instructions.c",
     "nbedge/device/marks.c", "nbedge/device/board/sections.ld",
     "nbedge/deployment/templates/web/page.js", "nbedge/deployment/templates/pi/run.py.txt",
+    "nbedge/deployment/templates/tflm/NAME.cc",
     "nbedge/deployment/templates/android/Classifier.kt", "nbedge/deployment/templates/ios/Classifier.swift",
     "nbedge_exporters/c/kernels/nbedge_conv.c", "nbedge_exporters/c/templates/Makefile",
     "nbedge_exporters/py.typed", "nbedge_exporters/onnx.py", "nbedge_exporters/onnx_int8.py",

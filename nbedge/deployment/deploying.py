@@ -38,9 +38,9 @@ def deploy(
         overwrite: replace a folder that nbedge has written, and nobody changed.
 
     Raises:
-        GateError: what was written computes something else, or does not fit the board.
+        GateError: what was written computes something else.
         InputError: the target is not known or does not run the file, a file has no sidecar, an option is not the
-            target's, or the folder is in use.
+            target's, the folder is in use, or the network does not fit the board.
         MissingDependencyError: a runtime is not here.
     """
     if target not in TARGETS:
@@ -59,6 +59,6 @@ def deploy(
         used = wanted.write(request, part)
         contents = inventory(part)
         size = sum((part / path).stat().st_size for path in contents)
-        made = Deployment(folder, target, used.name, used.file, contents, size, used.findings)
+        made = Deployment(folder, target, used.name, used.file, contents, size, used.findings, used.fit)
         made.write(part)
     return made

@@ -18,6 +18,8 @@ from nbedge.runtime import Runner, channels_first, dequantize, open_file
 GOLDEN = 2
 #: inputs on which the generated code is compared with TFLite Micro, golden ones included
 COMPARED = 32
+#: of the microcontroller, where neither a core nor a board is named
+CORE = "cortex-m4"
 #: of the network, where no other is given
 NAME = "model"
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -68,12 +70,11 @@ class Subject:
         )  # fmt: skip
 
 
-def subject_of(request: Request) -> Subject:
-    """Return the file of a request.
+def file_of(request: Request) -> Path:
+    """Return the path of the one TFLite file of a request.
 
     Raises:
-        InputError: there are several files, one is no TFLite file of one input, or the name is no identifier of C.
-        MissingDependencyError: tflite-micro is not installed.
+        InputError: there are several files, or it is another file, or missing.
     """
     if len(request.paths) > 1:
         raise InputError(
@@ -82,6 +83,17 @@ def subject_of(request: Request) -> Subject:
     (path,) = request.paths
     if files.existing(path, "the file").suffix != ".tflite":
         raise InputError(f"{path}: the target {request.target} takes an int8 .tflite file; nbedge export writes it")
+    return path
+
+
+def subject_of(request: Request) -> Subject:
+    """Return the file of a request.
+
+    Raises:
+        InputError: there are several files, one is no TFLite file of one input, or the name is no identifier of C.
+        MissingDependencyError: tflite-micro is not installed.
+    """
+    path = file_of(request)
     name = NAME if request.name is None else request.name
     if not _IDENTIFIER.fullmatch(name) or name in _KEYWORDS:
         raise InputError(

@@ -7,6 +7,7 @@ from typing import Any
 
 from nbedge import files
 from nbedge.artifact import SCHEMA_VERSION
+from nbedge.deployment.fit import Fit
 
 #: the file by which a folder is known as one of nbedge's
 RECORD = "deployment.json"
@@ -24,6 +25,7 @@ class Deployment:
         contents: path in the folder -> sha256, of every file but `RECORD`.
         size_bytes: of all of them.
         findings: what is to be known of it, in sentences.
+        fit: what it needs of the board beside what that has; None where no board was named.
     """
 
     folder: Path
@@ -33,10 +35,11 @@ class Deployment:
     contents: dict[str, str]
     size_bytes: int
     findings: tuple[str, ...] = ()
+    fit: Fit | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {**asdict(self), "folder": str(self.folder)}
+        return {**asdict(self), "folder": str(self.folder), "fit": self.fit.to_dict() if self.fit else None}
 
     def write(self, folder: Path) -> None:
         """Write the record into `folder`, where the contents lie."""

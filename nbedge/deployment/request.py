@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from nbedge.deployment.fit import Fit
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -35,8 +37,10 @@ class Used:
         name: of the network in the folder.
         file: name of the file that the page or program opens.
         findings: what is to be known of it, in sentences for people.
+        fit: what it needs of the board beside what that has; None where no board was named.
     """
 
     name: str
     file: str
     findings: tuple[str, ...] = ()
+    fit: Fit | None = None

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbedge.deployment import android, c, ios, pi, web
+from nbedge.deployment import android, c, ios, pi, tflm, web
 from nbedge.deployment.bundle import Bundle, gather
 from nbedge.deployment.request import Request, Used
 
@@ -44,5 +44,6 @@ TARGETS: Mapping[str, Target] = {
     "c": Target(c.write, "C99 for a microcontroller, without a runtime", options=("core", "board", "data")),
     "ios": Target(_of_bundle(ios.FORMATS, ios.write), "the files and a class in Swift", options=("picture",)),
     "pi": Target(_of_bundle(pi.FORMATS, pi.write), "a program in Python for a Raspberry Pi", options=("picture",)),
+    "tflm": Target(tflm.write, "the file as an array, with what TFLite Micro needs", options=("core", "board", "data")),
     "web": Target(_of_bundle(web.FORMATS, web.write), "a page for any static server", options=("picture",)),
 }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nbedge import __version__, files
 from nbedge.artifact import TensorSpec
 from nbedge.device.cores import core_of
+from nbedge.device.golden import golden
 from nbedge.exporter import Job
 from nbedge.graph import read
 from nbedge.runtime import Runner, open_file
@@ -46,7 +47,7 @@ def write_folder(job: Job, target: Path) -> None:
         "live": max(memory.live), "peak": memory.live.index(max(memory.live)), "kind": types[1][0],
         "constants": _constant_bytes(program), "entry": _told(runner.inputs[0]), "exits": _told(runner.outputs[0]),
     }  # fmt: skip
-    header, vectors = writing.golden(name, *_golden(job, runner, program))
+    header, vectors = golden(name, *_golden(job, runner, program))
     writing.write(target.parent, [
         (f"{name}.h", writing.header(name, program, memory, types, job.source.name)),
         (f"{name}.c", writing.source(name, program, memory, types, job.source.name)),

@@ -5,9 +5,6 @@ from collections.abc import Iterable, Mapping
 from importlib.resources import files as resources
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nbedge_exporters.c.layer import At, Call, Constants, Layer, Program, Scratch
 from nbedge_exporters.c.memory import SLACK, Memory
 
@@ -162,36 +159,3 @@ def write(folder: Path, texts: Iterable[tuple[str, str]]) -> None:
     """Write files into a folder."""
     for name, text in texts:
         (folder / name).write_text(text, encoding="utf-8")
-
-
-def golden(name: str, inputs: NDArray[np.uint8], outputs: NDArray[np.uint8]) -> tuple[str, str]:
-    """Return golden.h and golden.c: inputs (n, bytes) and the outputs (n, bytes) that TFLite Micro gives to them."""
-    from zlib import crc32
-
-    upper = name.upper()
-    text = f"""/* Inputs, and the answers that TFLite Micro gives to them. Written by nbedge; do not edit. */
-#ifndef GOLDEN_H
-#define GOLDEN_H
-
-#include "{name}.h"
-
-#define GOLDEN_COUNT {len(inputs)}
-/* of all bytes of the arrays, as zlib computes it */
-#define GOLDEN_INPUTS_CRC32 0x{crc32(inputs.tobytes()):08x}u
-#define GOLDEN_OUTPUTS_CRC32 0x{crc32(outputs.tobytes()):08x}u
-
-extern const unsigned char golden_inputs[GOLDEN_COUNT][{upper}_INPUT_BYTES];
-extern const unsigned char golden_outputs[GOLDEN_COUNT][{upper}_OUTPUT_BYTES];
-
-#endif
-"""
-    arrays = "\n".join(
-        f"const unsigned char {what}[GOLDEN_COUNT][{upper}_{kind}_BYTES] = {{\n{_rows(values)}}};\n"
-        for what, kind, values in (("golden_inputs", "INPUT", inputs), ("golden_outputs", "OUTPUT", outputs))
-    )
-    return text, f'#include "golden.h"\n\n{arrays}'
-
-
-def _rows(values: NDArray[np.uint8]) -> str:
-    rows = (", ".join(map(str, row)) for row in values.tolist())
-    return ",\n".join(textwrap.fill(f"{{{row}}}", _WIDTH, initial_indent="  ", subsequent_indent="  ") for row in rows)
