@@ -26,8 +26,7 @@ from nbedge.cli import VERBS
 ROOT = Path(__file__).parent.parent
 GUIDES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PAGES = (*GUIDES, *sorted((ROOT / "docs").glob("*/*.md")), ROOT / "CONTRIBUTING.md", *ROOT.glob("*/README.md"))
-#: python: one guide has it, whose code tests/test_plugin.py installs
-# tests/test_c.py compiles blocks of c
+#: python: one guide has it, whose code tests/test_plugin.py installs; c: tests/test_c.py compiles it
 LANGUAGES = {"c", "console", "sh", "pycon", "python", "toml", "json", "text", "yaml"}
 #: what a command reads; nbedge itself is the installed one
 COPIED = ("sample_models", "benchmarks")

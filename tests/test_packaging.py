@@ -70,7 +70,7 @@ def test_the_wheel_holds_two_packages_and_nothing_else(installed: Installed) -> 
     assert {name.partition("/")[0] for name in names} == {"nbedge", "nbedge_exporters", INFO}
     assert names >= WANTED
     templates = {name for name in names if "/templates/" in name}
-    known = {".html", ".css", ".js", ".kt", ".swift", ".md", ".txt", ".c", ".cc", ""}
+    known = {".html", ".css", ".js", ".kt", ".swift", ".md", ".txt", ".c", ".cc", ".h", ""}
     assert {Path(name).suffix for name in templates} <= known
     sources = {name for name in names - templates if not name.startswith(INFO)}
     assert {Path(name).suffix for name in sources} <= {".py", ".typed", ".html", ".c", ".h", ".ld"}
