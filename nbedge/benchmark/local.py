@@ -49,8 +49,9 @@ class LocalMachine:
             MissingDependencyError: its runtime is not installed.
         """
         done = subprocess.run(
-            self._command(job["runtime"]), input=json.dumps(dict(job)), capture_output=True, encoding="utf-8",
-            errors="replace", check=False, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            self._command(job["runtime"]), input=json.dumps({**job, "parent": os.getpid()}),
+            capture_output=True, encoding="utf-8", errors="replace", check=False,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         )  # fmt: skip
         cure = f"run: pip install 'nbedge[{EXTRAS.get(job['runtime'], 'tflite')}]'"
         return result_of(done.stdout, job, f"exit status {done.returncode}: {last_line(done.stderr)}", cure)
