@@ -12,7 +12,14 @@ import pytest
 from nbedge import benchmark, files
 from nbedge.benchmark import Case, Comparison, baseline, stability
 from nbedge.benchmark.measurement import summarize
-from nbedge.benchmark.statistics import STUDENT, least_samples, mean_interval, ratio_interval, student
+from nbedge.benchmark.statistics import (
+    STUDENT,
+    geometric_interval,
+    least_samples,
+    mean_interval,
+    ratio_interval,
+    student,
+)
 from nbedge.environments import ENVIRONMENTS
 from nbedge.errors import InputError, MissingDependencyError
 
@@ -47,6 +54,10 @@ def outcome(*times: float, **more: Any) -> dict[str, Any]:
         "conditions": {"load_average_1min": 0.5, "cores": 2, "throttled": None},
         "conditions_after": {"throttled": None}, **more,
     }  # fmt: skip
+
+
+#: processes that agree
+FIVE = [outcome(1.0)] * 5
 
 
 @pytest.fixture
@@ -198,6 +209,17 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     assert math.isnan(mean_interval([1.0])[1])
 
 
+def test_no_interval_of_a_time_reaches_below_zero() -> None:
+    generator = np.random.default_rng(1)
+    held = 0
+    for _ in range(2000):
+        middle, low, high = geometric_interval(generator.lognormal(0, 0.5, 5).tolist())
+        assert 0 < low < middle < high
+        held += low <= 1 <= high
+    assert 0.93 < held / 2000 < 0.97
+    assert mean_interval([0.1, 0.001])[1] < 0 < geometric_interval([0.1, 0.001])[1]
+
+
 @pytest.mark.parametrize(("percentile", "least"), [(90, 29), (95, 59), (99, 299), (99.9, 2995)])
 def test_a_percentile_needs_samples(percentile: float, least: int) -> None:
     assert least_samples(percentile) == least
@@ -206,7 +228,8 @@ def test_a_percentile_needs_samples(percentile: float, least: int) -> None:
 def test_the_process_is_the_unit(case: Case) -> None:
     found = summarize(case, "local", [outcome(1.0, 1.0, 1.0, 1.0, 1.0), outcome(1.0), outcome(3.0)])
     assert found.latency is not None
-    assert found.latency.median_ms == pytest.approx(5 / 3)
+    assert found.latency.median_ms == pytest.approx(3 ** (1 / 3))
+    assert 0 < found.latency.low_ms < 1 < 3 < found.latency.high_ms
     assert (found.latency.samples, found.latency.max_ms) == (700, 3.0)
     assert found.latency.p90_ms == pytest.approx(1.8)
     assert found.verdict == "unusable"
@@ -218,23 +241,38 @@ def test_the_process_is_the_unit(case: Case) -> None:
 @pytest.mark.parametrize(
     ("outcomes", "verdict", "reason"),
     [
-        ([outcome(1.0), outcome(1.05)], "stable", "5 % of the median from process to process"),
-        ([outcome(1.0), outcome(1.15)], "noisy", "14 % of the median from process to process"),
-        ([outcome(1.0), outcome(2.0)], "unusable", "67 % of the median from process to process"),
-        ([outcome(*np.linspace(1, 2, 9))], "unusable", "33 % of the median within a process (interquartile range)"),
+        ([*FIVE, outcome(1.05)], "stable", "5.0 % of the median from process to process"),
+        ([*FIVE, outcome(1.104)], "noisy", "10.4 % of the median from process to process"),
+        ([*FIVE, outcome(2.0)], "unusable", "100.0 % of the median from process to process"),
+        (
+            [outcome(*np.linspace(1, 2, 9))] * 2,
+            "unusable",
+            "33.3 % of the median within a process (interquartile range)",
+        ),
         ([outcome(1.0, samples={**outcome(1.0)["samples"], "number": 9})], "unusable", "9 samples; 100 are needed"),
         (
-            [outcome(1.0), outcome(1.15, conditions={"load_average_1min": 3.5, "cores": 2, "throttled": None})],
+            [*FIVE, outcome(1.15, conditions={"load_average_1min": 3.5, "cores": 2, "throttled": None})],
             "noisy",
-            "14 % of the median from process to process; load average 3.5 on 2 cores",
+            "15.0 % of the median from process to process; load average 3.5 on 2 cores",
         ),
+        (
+            [outcome(1.0), outcome(1.05)],
+            "unusable",
+            "36.3 % of the median up to the end of the 95 % interval of 2 processes",
+        ),
+        (
+            [outcome(1.0), outcome(1.01)],
+            "stable",
+            "6.5 % of the median up to the end of the 95 % interval of 2 processes",
+        ),
+        ([outcome(1.0)], "unknown", "how far processes differ is not known of 1; 2 or more are needed"),
         (
             [outcome(1.0, conditions={"throttled": 0}, conditions_after={"throttled": 0x50005})],
             "invalid",
             "the board was slowed down: throttled, under-voltage",
         ),
     ],
-    ids=["stable", "noisy", "unusable", "within", "few", "busy", "throttled"],
+    ids=["stable", "noisy", "unusable", "within", "few", "busy", "two", "agreeing", "one", "throttled"],
 )
 def test_a_latency_has_a_verdict_with_its_reason(outcomes: list[Any], verdict: str, reason: str) -> None:
     assert stability.judged(outcomes) == (verdict, reason)
