@@ -47,6 +47,7 @@ RECIPES = {
     "sample.toml": ("mobilenet_v2_tiny", "mobilenet_v9"),
     "warm.toml": ("[data]", "[train]\nwarmup_epochs = 99\n[data]"),
     "outputs.toml": ("num_classes = 2", "num_classes = 3"),
+    "mars.toml": ("[data]", '[bench]\non = "mars"\n[data]'),
 }
 TRAP = "from pathlib import Path\nPath('sprung').touch()\n"
 TINY = "sample:mobilenet_v2_tiny --input 1x28x28"
@@ -69,6 +70,7 @@ BAD = [
     Bad("run type.toml", ('type.toml: seed is "0"', "expected a whole number")),
     Bad("run syntax.toml", ("syntax.toml is no TOML", "line 3")),
     Bad("run scheme.toml", ("scheme.toml: export: unknown scheme 'int9'", "choose from fp32")),
+    Bad("run mars.toml", ("mars.toml: bench.on: cannot measure on 'mars'", "give local, ssh://USER@HOST")),
     Bad("run nodata.toml", ("nowhere does not exist", "check the path")),
     Bad("run one.toml", ("one has 1 class(es): dark", "at least 2 are needed")),
     Bad("run broken.toml", ("broken/train/dark/3.png is broken", "repair or remove it")),
