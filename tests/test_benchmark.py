@@ -471,6 +471,13 @@ def test_what_will_not_be_known_is_refused_beforehand(metric: str, runtime: str,
             baseline.refuse_untold(baseline.Limit(metric, 1.05), asked, place)
 
 
+def test_a_file_that_is_not_in_the_baseline_is_refused_beforehand() -> None:
+    asked = Case(Path("c.onnx"), "onnxruntime")
+    baseline.refuse_unmatched(asked, [row()])  # a file under a new name
+    with pytest.raises(InputError, match=r"the baseline has 0 rows of c\.onnx"):
+        baseline.refuse_unmatched(asked, [row(), row(file="b.onnx")])
+
+
 def test_what_no_stored_row_has_is_refused_beforehand() -> None:
     place = benchmark.place_of("local")
     with pytest.raises(InputError, match=r"arena of a\.tflite is not measured here or not stored"):

@@ -119,9 +119,21 @@ def matching(row: Row, stored: Rows) -> Row:
     for found in (alike, threads, same, stored):
         if len(found) == 1:
             return found[0]
-    raise InputError(
-        f"the baseline has {len(same)} rows of {row['file']}; compare files of the same name, one runtime at a time"
-    )
+    raise _unmatched(row["file"], len(same))
+
+
+def refuse_unmatched(case: Case, stored: Rows) -> None:
+    """Refuse a file that is not in the baseline, unless that holds one row: before it is measured.
+
+    Raises:
+        InputError: it is so.
+    """
+    if len(stored) > 1 and case.path.name not in {row["file"] for row in stored}:
+        raise _unmatched(case.path.name, 0)
+
+
+def _unmatched(file: str, rows: int) -> InputError:
+    return InputError(f"the baseline has {rows} rows of {file}; compare files of the same name, one runtime at a time")
 
 
 def engine(row: Row) -> str:

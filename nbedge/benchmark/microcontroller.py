@@ -104,7 +104,7 @@ def generate_c(job: Mapping[str, Any], core: Core, folder: Path) -> None:
     if path.suffix != ".tflite" or SCHEMES.get(scheme, ("",) * 3)[1] not in INTEGERS:
         raise InputError(
             f"{path.name} holds no integers, which microcontrollers compute with; give an int8 .tflite file, see "
-            "nbedge export --scheme int8"
+            "nbedge export --quant int8"
         )
     _, exporter = exporter_of("c", scheme)
     folder.mkdir()

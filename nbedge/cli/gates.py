@@ -31,6 +31,8 @@ def refuse_unfit(cases: Sequence[Case], place: Place, against: Path | None, limi
     else:
         stored = []
         old_case(cases, place, against)
+    for case in cases:
+        baseline.refuse_unmatched(case, stored)
     for limit in limits:
         for case in cases:
             baseline.refuse_untold(limit, case, place, stored)
