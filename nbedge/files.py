@@ -19,7 +19,11 @@ def appearing(path: Path) -> Iterator[Path]:
         raise InputError(f"{path} is a folder; choose the name of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     # the suffix is kept: some writers look at it
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        error.filename = str(path)  # nobody knows the other one
+        raise
     os.close(handle)
     part = Path(name)
     part.chmod(0o666 & ~_umask())
@@ -66,8 +70,23 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists already; choose another name or pass --overwrite")
     folder = next(place for place in path.absolute().parents if place.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(f"{path} cannot be written: {folder} is no folder to write to; choose another place")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # permissions do not tell: root may write to /proc, and cannot
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {folder} is no folder to write to; choose another place"
+        ) from error
+
+
+def refuse_existing_file(path: Path, overwrite: bool) -> None:
+    """Refuse to write over a file as `refuse_existing` does, and over a folder in any case.
+
+    Raises:
+        InputError: it is so.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; choose the name of a file")
+    refuse_existing(path, overwrite)
 
 
 def text(path: Path, what: str) -> str:

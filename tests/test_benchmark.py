@@ -12,7 +12,15 @@ import pytest
 from nbedge import benchmark, files
 from nbedge.benchmark import Case, Comparison, baseline, stability
 from nbedge.benchmark.measurement import summarize
-from nbedge.benchmark.statistics import STUDENT, least_samples, mean_interval, ratio_interval, student
+from nbedge.benchmark.place import NATIVE, fitting
+from nbedge.benchmark.statistics import (
+    STUDENT,
+    geometric_interval,
+    least_samples,
+    mean_interval,
+    ratio_interval,
+    student,
+)
 from nbedge.environments import ENVIRONMENTS
 from nbedge.errors import InputError, MissingDependencyError
 
@@ -49,6 +57,10 @@ def outcome(*times: float, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+#: processes that agree
+FIVE = [outcome(1.0)] * 5
+
+
 @pytest.fixture
 def case(tmp_path: Path) -> Case:
     path = tmp_path / "a.onnx"
@@ -59,7 +71,7 @@ def case(tmp_path: Path) -> Case:
 class Scripted:
     """A machine that takes as long as it is told."""
 
-    name, seconds, timed, compiles = "scripted", 1.0, True, False
+    name, seconds, timed, compiles, runtimes = "scripted", 1.0, True, False, NATIVE
 
     def __init__(self, times: Mapping[str, Iterator[float]]) -> None:
         self.times, self.order = times, list[str]()
@@ -157,6 +169,56 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence(tmp_path: Path) -> N
         benchmark.measure([pickled])
 
 
+def test_what_is_no_list_is_taken_as_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.tflite"
+    path.write_bytes(b"x")
+    machine = Scripted({"a.tflite": iter([1.0, 1.0])})
+    (found,) = benchmark.measure(str(path), processes=2, runtimes="litert", on=machine)
+    assert found.case == Case(path, "litert")
+
+
+def test_what_would_be_measured_twice_or_is_no_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tflite"
+    path.write_bytes(b"x")
+    with pytest.raises(InputError, match=r"a\.tflite is given twice; name it once"):
+        benchmark.measure([path, tmp_path / "." / "a.tflite"])
+    with pytest.raises(InputError, match="the number of threads 1 is given twice"):
+        benchmark.measure([path], threads=[1, 2, 1])
+    with pytest.raises(InputError, match="the runtime litert is given twice"):
+        benchmark.measure([path], runtimes=["litert", "litert"])
+    with pytest.raises(InputError, match="no runtime is called 'bogus'; choose from onnxruntime, tflite, litert"):
+        benchmark.measure([path], runtimes=["bogus"])
+    with pytest.raises(InputError, match="tflite-micro has one thread, not 2"):
+        benchmark.measure([path], runtimes=["tflite-micro"], threads=2)
+    folder = tmp_path / "b.tflite"
+    folder.mkdir()
+    with pytest.raises(InputError, match=r"b\.tflite is a folder; name a file"):
+        benchmark.measure([folder])
+
+
+@pytest.mark.parametrize(
+    ("file", "runtime", "on", "said"),
+    [
+        ("a.tflite", "tflite-micro", "emulated:cortex-a72", "which has onnxruntime, tflite, litert, litert-builtin"),
+        ("a.safetensors", "torch", "emulated:cortex-a72", "is a checkpoint, which is not run on emulated:cortex-a72"),
+        ("a.safetensors", "torch", "ssh://pi@pi", "is a checkpoint, which is not run on ssh://pi@pi; export it"),
+        ("a.safetensors", "torch", "emulated:cortex-m4", "a microcontroller runs C"),
+        ("a.tflite", "c", "local", "generated C is not run on local"),
+    ],
+)
+def test_a_place_without_the_runtime_says_so(file: str, runtime: str, on: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        fitting(Case(Path(file), runtime), benchmark.place_of(on))
+
+
+@pytest.mark.group("bench")
+def test_a_damaged_checkpoint_gets_one_advice(tmp_path: Path) -> None:
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes((SAMPLE / "contracted.safetensors").read_bytes()[:300])
+    with pytest.raises(InputError, match=r"cut\.safetensors is cut short.*; copy or train it again$"):
+        benchmark.measure([cut], **FAST)
+
+
 @pytest.mark.group("bench")
 def test_a_file_cut_short_names_itself_and_the_cause(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
@@ -198,6 +260,17 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     assert math.isnan(mean_interval([1.0])[1])
 
 
+def test_no_interval_of_a_time_reaches_below_zero() -> None:
+    generator = np.random.default_rng(1)
+    held = 0
+    for _ in range(2000):
+        middle, low, high = geometric_interval(generator.lognormal(0, 0.5, 5).tolist())
+        assert 0 < low < middle < high
+        held += low <= 1 <= high
+    assert 0.93 < held / 2000 < 0.97
+    assert mean_interval([0.1, 0.001])[1] < 0 < geometric_interval([0.1, 0.001])[1]
+
+
 @pytest.mark.parametrize(("percentile", "least"), [(90, 29), (95, 59), (99, 299), (99.9, 2995)])
 def test_a_percentile_needs_samples(percentile: float, least: int) -> None:
     assert least_samples(percentile) == least
@@ -206,7 +279,8 @@ def test_a_percentile_needs_samples(percentile: float, least: int) -> None:
 def test_the_process_is_the_unit(case: Case) -> None:
     found = summarize(case, "local", [outcome(1.0, 1.0, 1.0, 1.0, 1.0), outcome(1.0), outcome(3.0)])
     assert found.latency is not None
-    assert found.latency.median_ms == pytest.approx(5 / 3)
+    assert found.latency.median_ms == pytest.approx(3 ** (1 / 3))
+    assert 0 < found.latency.low_ms < 1 < 3 < found.latency.high_ms
     assert (found.latency.samples, found.latency.max_ms) == (700, 3.0)
     assert found.latency.p90_ms == pytest.approx(1.8)
     assert found.verdict == "unusable"
@@ -218,23 +292,38 @@ def test_the_process_is_the_unit(case: Case) -> None:
 @pytest.mark.parametrize(
     ("outcomes", "verdict", "reason"),
     [
-        ([outcome(1.0), outcome(1.05)], "stable", "5 % of the median from process to process"),
-        ([outcome(1.0), outcome(1.15)], "noisy", "14 % of the median from process to process"),
-        ([outcome(1.0), outcome(2.0)], "unusable", "67 % of the median from process to process"),
-        ([outcome(*np.linspace(1, 2, 9))], "unusable", "33 % of the median within a process (interquartile range)"),
+        ([*FIVE, outcome(1.05)], "stable", "5.0 % of the median from process to process"),
+        ([*FIVE, outcome(1.104)], "noisy", "10.4 % of the median from process to process"),
+        ([*FIVE, outcome(2.0)], "unusable", "100.0 % of the median from process to process"),
+        (
+            [outcome(*np.linspace(1, 2, 9))] * 2,
+            "unusable",
+            "33.3 % of the median within a process (interquartile range)",
+        ),
         ([outcome(1.0, samples={**outcome(1.0)["samples"], "number": 9})], "unusable", "9 samples; 100 are needed"),
         (
-            [outcome(1.0), outcome(1.15, conditions={"load_average_1min": 3.5, "cores": 2, "throttled": None})],
+            [*FIVE, outcome(1.15, conditions={"load_average_1min": 3.5, "cores": 2, "throttled": None})],
             "noisy",
-            "14 % of the median from process to process; load average 3.5 on 2 cores",
+            "15.0 % of the median from process to process; load average 3.5 on 2 cores",
         ),
+        (
+            [outcome(1.0), outcome(1.05)],
+            "unusable",
+            "36.3 % of the median up to the end of the 95 % interval of 2 processes",
+        ),
+        (
+            [outcome(1.0), outcome(1.01)],
+            "stable",
+            "6.5 % of the median up to the end of the 95 % interval of 2 processes",
+        ),
+        ([outcome(1.0)], "unknown", "how far processes differ is not known of 1; 2 or more are needed"),
         (
             [outcome(1.0, conditions={"throttled": 0}, conditions_after={"throttled": 0x50005})],
             "invalid",
             "the board was slowed down: throttled, under-voltage",
         ),
     ],
-    ids=["stable", "noisy", "unusable", "within", "few", "busy", "throttled"],
+    ids=["stable", "noisy", "unusable", "within", "few", "busy", "two", "agreeing", "one", "throttled"],
 )
 def test_a_latency_has_a_verdict_with_its_reason(outcomes: list[Any], verdict: str, reason: str) -> None:
     assert stability.judged(outcomes) == (verdict, reason)
@@ -288,7 +377,7 @@ def test_fewer_than_ten_blocks_are_refused(tmp_path: Path) -> None:
         compared(tmp_path, [], [], blocks=9)
 
 
-@pytest.mark.parametrize("text", ["ratio", "ratio:1", "ratio:x", "speed:1.1", "size:0.9", "ratio:nan"])
+@pytest.mark.parametrize("text", ["ratio", "ratio:x", "speed:1.1", "ratio:nan", "ratio:inf", "size:1e400"])
 def test_a_limit_that_means_nothing_is_refused(text: str) -> None:
     with pytest.raises(
         InputError, match=r"is no limit; write METRIC:TIMES of ratio, size, arena, flash, stack, instructions"
@@ -296,18 +385,27 @@ def test_a_limit_that_means_nothing_is_refused(text: str) -> None:
         baseline.Limit.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("ratio:1", "TIMES must be above 1"), ("ratio:0.5", "must be above 1"), ("size:0.9", "TIMES must be 1 or more")],
+)
+def test_a_limit_that_every_file_would_exceed_is_refused(text: str, said: str) -> None:
+    with pytest.raises(InputError, match=f"the limit '{text}' is too low; .*{said}"):
+        baseline.Limit.parse(text)
+
+
 def row(**more: Any) -> dict[str, Any]:
     conditions = {"cpu_model": "A", "governor": None, "kernel": "6"}
-    return {"file": "a.tflite", "runtime": "ai-edge-litert 2", "threads": 1, "size_bytes": 100, "arena_bytes": None,
-            "latency_median_ms": 1.0, "conditions": conditions, **more}  # fmt: skip
+    return {"file": "a.tflite", "runtime": "ai-edge-litert 2", "kernels": "xnnpack", "threads": 1, "size_bytes": 100,
+            "arena_bytes": None, "latency_median_ms": 1.0, "conditions": conditions, **more}  # fmt: skip
 
 
 def test_only_what_is_the_same_every_day_is_compared_with_a_stored_figure() -> None:
-    assert baseline.deterministic(baseline.Limit("size", 1), row(size_bytes=110), row()).times == pytest.approx(1.1)
+    assert baseline.growth(baseline.Limit("size", 1), row(size_bytes=110), row()).times == pytest.approx(1.1)
     with pytest.raises(InputError, match="times of another day are no baseline"):
-        baseline.deterministic(baseline.Limit("ratio", 1.05), row(), row())
+        baseline.growth(baseline.Limit("ratio", 1.05), row(), row())
     with pytest.raises(InputError, match=r"arena of a\.tflite is not measured here or not stored"):
-        baseline.deterministic(baseline.Limit("arena", 1), row(arena_bytes=5), row())
+        baseline.growth(baseline.Limit("arena", 1), row(arena_bytes=5), row())
 
 
 def test_stored_rows_are_found_by_file_runtime_and_threads() -> None:
@@ -319,11 +417,71 @@ def test_stored_rows_are_found_by_file_runtime_and_threads() -> None:
         baseline.matching(row(file="c.onnx"), stored)
 
 
-def test_two_sessions_are_shown_with_what_stands_against_it() -> None:
-    now = row(latency_median_ms=2.0, conditions={"cpu_model": "B", "governor": None, "kernel": "6"})
-    found = {d.metric: d.times for d in baseline.differences([row()], [now])}
-    assert found == {"latency": 2.0, "size": 1.0}
-    assert baseline.caveats([row()], [now]) == ["cpu_model: A before, B now"]
+@pytest.mark.parametrize(
+    ("here", "there", "said"),
+    [
+        (
+            {"on": "emulated:cortex-a53"},
+            {"on": "emulated:cortex-a76"},
+            "emulated:cortex-a53 here, emulated:cortex-a76 in",
+        ),
+        (
+            {"on": "local"},
+            {"on": "emulated:cortex-m4"},
+            "a machine that is not emulated here, emulated:cor",
+        ),
+        (
+            {"conditions": {"optimization": "-Os"}},
+            {"conditions": {"optimization": "-O2"}},
+            "-Os here, -O2 in the baseline",
+        ),
+        (
+            {"conditions": {"compiler": "gcc 12"}},
+            {"conditions": {"compiler": "gcc 13"}},
+            "gcc 12 here, gcc 13 in the",
+        ),
+    ],
+)
+def test_counts_of_two_processors_or_compilers_are_not_compared(
+    here: dict[str, Any], there: dict[str, Any], said: str
+) -> None:
+    new, old = (row(instructions_per_inference=9, arena_bytes=9, **more) for more in (here, there))
+    for metric in ("instructions", "arena"):
+        with pytest.raises(InputError, match=f"{metric} of a.tflite cannot be compared: {said}"):
+            baseline.growth(baseline.Limit(metric, 1), new, old)
+    assert baseline.growth(baseline.Limit("size", 1), new, old).times == 1
+
+
+@pytest.mark.parametrize(
+    ("metric", "runtime", "on", "told"),
+    [
+        ("size", "tflite", "local", True), ("ratio", "tflite", "local", True), ("arena", "tflite", "local", False),
+        ("arena", "tflite-micro", "local", True), ("instructions", "tflite", "local", False),
+        ("instructions", "tflite", "emulated:cortex-a72", True), ("ratio", "tflite", "emulated:cortex-a72", False),
+        ("flash", "tflite", "emulated:cortex-a72", False), ("flash", "tflite", "emulated:cortex-m4", True),
+    ],
+)  # fmt: skip
+def test_what_will_not_be_known_is_refused_beforehand(metric: str, runtime: str, on: str, told: bool) -> None:
+    place = benchmark.place_of(on)
+    asked = fitting(Case(Path("a.tflite"), runtime), place)
+    if told:
+        baseline.refuse_untold(baseline.Limit(metric, 1.05), asked, place)
+    else:
+        with pytest.raises(InputError, match=r"is not measured here or not stored|an emulator measures no time"):
+            baseline.refuse_untold(baseline.Limit(metric, 1.05), asked, place)
+
+
+def test_a_file_that_is_not_in_the_baseline_is_refused_beforehand() -> None:
+    asked = Case(Path("c.onnx"), "onnxruntime")
+    baseline.refuse_unmatched(asked, [row()])  # a file under a new name
+    with pytest.raises(InputError, match=r"the baseline has 0 rows of c\.onnx"):
+        baseline.refuse_unmatched(asked, [row(), row(file="b.onnx")])
+
+
+def test_what_no_stored_row_has_is_refused_beforehand() -> None:
+    place = benchmark.place_of("local")
+    with pytest.raises(InputError, match=r"arena of a\.tflite is not measured here or not stored"):
+        baseline.refuse_untold(baseline.Limit("arena", 1), Case(Path("a.tflite"), "tflite-micro"), place, [row()])
 
 
 @pytest.mark.parametrize("content", ["no json", "[]", "{}", '{"rows": []}', '{"rows": [{"a": 1}]}'])

@@ -307,12 +307,23 @@ def test_bench_compares_draws_and_ends_with_1_beyond_a_limit(here: Path, onnx: s
     grown = answer(here, f"bench {onnx} --against old.json --fail-if size:2 --processes 1 --seconds 0.01", status=1)
     jsonschema.validate(grown, BENCH_SCHEMA)
     assert "at most 2 times is allowed" in grown["error"]
+    kept = call(here, f"bench {onnx} --against {onnx} --fail-if size:1 --processes 1 --seconds 0.01")
+    assert "passed: size of small.fp32.onnx (ort" in kept.stdout
+    assert "1.000 times the" in kept.stdout
     shown = answer(here, "bench --compare old.json old.json")
     assert {row["metric"] for row in shown["rows"]} >= {"latency", "size", "peak memory"}
 
 
 def test_bench_measures_with_real_pictures_and_shows_their_accuracy(here: Path, onnx: str) -> None:
-    found = answer(here, f"bench {onnx} --data folder:pictures --processes 1 --seconds 0.01 --plot b.png")
+    (here / "b.md").write_text("of yesterday")
+    line = f"bench {onnx} --data folder:pictures --processes 1 --seconds 0.01 --plot b.png --markdown b.md"
+    assert "b.md exists already" in refused(here, line)
+    assert not (here / "b.png").exists()
+    found = answer(here, f"{line} --overwrite")
+    page = (here / "b.md").read_text()
+    assert all(
+        words in page for words in ("| top-1 |", "An empty call takes", "| 95 % interval |", "is unknown: how far")
+    )
     assert 0 <= found["rows"][0]["top1"] <= 1
     assert (here / "b.png").read_bytes()[:4] == b"\x89PNG"
 

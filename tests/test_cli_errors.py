@@ -47,6 +47,7 @@ RECIPES = {
     "sample.toml": ("mobilenet_v2_tiny", "mobilenet_v9"),
     "warm.toml": ("[data]", "[train]\nwarmup_epochs = 99\n[data]"),
     "outputs.toml": ("num_classes = 2", "num_classes = 3"),
+    "mars.toml": ("[data]", '[bench]\non = "mars"\n[data]'),
 }
 TRAP = "from pathlib import Path\nPath('sprung').touch()\n"
 TINY = "sample:mobilenet_v2_tiny --input 1x28x28"
@@ -69,6 +70,7 @@ BAD = [
     Bad("run type.toml", ('type.toml: seed is "0"', "expected a whole number")),
     Bad("run syntax.toml", ("syntax.toml is no TOML", "line 3")),
     Bad("run scheme.toml", ("scheme.toml: export: unknown scheme 'int9'", "choose from fp32")),
+    Bad("run mars.toml", ("mars.toml: bench.on: cannot measure on 'mars'", "give local, ssh://USER@HOST")),
     Bad("run nodata.toml", ("nowhere does not exist", "check the path")),
     Bad("run one.toml", ("one has 1 class(es): dark", "at least 2 are needed")),
     Bad("run broken.toml", ("broken/train/dark/3.png is broken", "repair or remove it")),
@@ -181,11 +183,30 @@ BAD = [
     Bad("bench cut.onnx --processes 1 --seconds 0.01", ("cut.onnx",)),
     Bad("bench", ("there is no file to measure", ".onnx or .tflite")),
     Bad("bench cut.npz", ("cut.npz cannot be measured", ".onnx or .tflite")),
-    Bad("bench cut.onnx --runtime litert", ("cut.onnx runs in onnxruntime, not in litert", "choose another --runtime")),
+    Bad("bench cut.onnx --runtime litert", ("cut.onnx runs in onnxruntime, not in litert", "choose another runtime")),
     Bad("bench cut.onnx --fail-if ratio:1.05", ("--fail-if compares with something", "name it with --against")),
     Bad("bench cut.onnx --fail-if speed:2 --against cut.onnx", ("'speed:2' is no limit", "for example ratio:1.05")),
     Bad("bench cut.onnx --against nowhere.json", ("the baseline nowhere.json does not exist", "check the path")),
     Bad("bench cut.onnx cut.onnx --against cut.onnx", ("compares one file with cut.onnx", "name one FILE, not 2")),
+    Bad("bench cut.onnx --runtime lunch", ("no runtime is called 'lunch'", "choose from onnxruntime")),
+    Bad(
+        "bench cut.onnx --against old.json",
+        ("--against old.json compares nothing without --fail-if", "add for example"),
+    ),
+    Bad("bench cut.onnx --against old.json --fail-if ratio:1.1", ("times of another day are no baseline",)),
+    Bad(
+        "bench cut.onnx --against old.json --fail-if arena:1", ("arena of cut.onnx is not measured here or not stored",)
+    ),
+    Bad("bench cut.onnx --against cut.onnx --threads 1,2", ("compares one file with cut.onnx", "give one --runtime")),
+    Bad("bench cut.onnx --threads 1,1", ("the number of threads 1 is given twice", "name it once")),
+    Bad("bench cut.onnx cut.onnx", ("cut.onnx is given twice", "name it once")),
+    Bad("bench cut.onnx --markdown good.toml", ("good.toml exists already", "pass --overwrite")),
+    Bad("bench cut.onnx --plot drawing.svg --markdown pictures --overwrite", ("pictures is a folder",)),
+    Bad("bench cut.onnx --plot drawing.svg --markdown drawing.svg", ("name the same file", "give each its own")),
+    Bad("bench cut.onnx --markdown /proc/x.md", ("/proc/x.md cannot be written", "choose another place")),
+    Bad("bench cut.onnx --require-stable --processes 1", ("--require-stable needs --processes 2 or more",)),
+    Bad("bench tiny.safetensors --on emulated:cortex-a72", ("tiny.safetensors is a checkpoint", "export it")),
+    Bad("verify tiny.safetensors tiny.safetensors --junit pictures --overwrite", ("pictures is a folder",)),
     Bad("bench cut.onnx --blocks 12", ("--blocks has no effect here", "leave it out")),
     Bad("bench cut.onnx --plot drawing.gif", ("drawing.gif is no drawing", ".svg, .png, .pdf")),
     Bad("bench cut.onnx --compare cut.onnx cut.onnx", ("--compare shows two stored sessions", "leave the FILE out")),
@@ -222,6 +243,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "empty.json").write_text('{"schema_version": 2, "fingerprint": "", "sites": []}')
     (folder / "binary.json").write_bytes(b"\xff\xfe{")
     (folder / "half.json").write_text('{"schema_version": 2, "finger')
+    (folder / "old.json").write_text('{"rows": [{"file": "cut.onnx", "size_bytes": 9}]}')
     for name, (old, new) in RECIPES.items():
         (folder / name).write_text(RECIPE.replace(old, new))
     models(folder)

@@ -266,7 +266,9 @@ def test_bench_refuses_there_what_an_emulator_cannot_tell() -> None:
             benchmark.measure([file], on=machine, threads=2)
         with pytest.raises(InputError, match="the clock of emulated:cortex-a72 says nothing"):
             benchmark.compare(Case(file, "tflite"), Case(file, "tflite"), machine)
-        with pytest.raises(MissingDependencyError, match="has LiteRT"):
+        with pytest.raises(
+            InputError, match="cannot run in tflite-micro on emulated:cortex-a72, which has onnxruntime"
+        ):
             benchmark.measure([file], on=machine, runtimes=["tflite-micro"])
 
 
@@ -285,6 +287,38 @@ def test_a_limit_on_instructions_takes_the_other_file_or_what_was_stored(tmp_pat
     assert stored.returncode == 0
     (tmp_path / "old.json").write_text(stored.stdout)
     assert bench("--against", "old.json", "--fail-if", "instructions:1.02").returncode == 0
+    passed = bench("--against", str(new), "--fail-if", "instructions:1.02", "--markdown", "bench.md")
+    assert "passed: instructions of fashion_mnist.int8.tflite (xnnpack) is" in passed.stdout
+    page = (tmp_path / "bench.md").read_text()
+    assert "| instructions per inference |" in page
+    assert "median" not in page
+    other = json.loads(stored.stdout)["rows"][0] | {"on": "emulated:cortex-a53"}
+    (tmp_path / "other.json").write_text(json.dumps({"rows": [other]}))
+    refused = bench("--against", "other.json", "--fail-if", "instructions:1.02")
+    assert refused.returncode == 2
+    assert "cannot be compared: emulated:cortex-a76 here, emulated:cortex-a53 in the baseline" in refused.stderr
     timed = bench("--against", str(old), "--fail-if", "ratio:1.05")
     assert timed.returncode == 2
     assert "an emulator measures no time" in timed.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--processes", "3"),
+        ("--seconds", "1"),
+        ("--require-stable",),
+        ("--plot", "a.svg"),
+        ("--against", "f", "--blocks", "12"),
+    ],
+)
+def test_options_about_time_are_refused_there_before_anything_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = SAMPLE / "exports" / "fashion_mnist.int8.tflite"
+    command = [sys.executable, "-m", "nbedge", "bench", str(file), "--on", "emulated:cortex-a72", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    option = words[-2] if "--blocks" in words else words[0]
+    assert f"{option} has no effect here: no time is measured on emulated:cortex-a72" in done.stderr

@@ -84,3 +84,24 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert files.existing(tmp_path, "the folder") == tmp_path
     with pytest.raises(InputError, match=r"the weights .*/a does not exist"):
         files.existing(tmp_path / "a", "the weights")
+
+
+def test_what_cannot_be_written_is_refused_beforehand(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder; choose the name of a file"):
+        files.refuse_existing_file(tmp_path, overwrite=True)
+    (tmp_path / "a").write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        files.refuse_existing_file(tmp_path / "a", overwrite=False)
+    with pytest.raises(InputError, match=r"a is no folder to write to"):
+        files.refuse_existing_file(tmp_path / "a" / "b", overwrite=False)
+    files.refuse_existing_file(tmp_path / "new" / "b", overwrite=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="NOT CHECKED: no folder that even root cannot write to")
+def test_a_place_that_even_root_cannot_write_to_is_named() -> None:
+    with pytest.raises(InputError, match=r"/proc/x\.md cannot be written"):
+        files.refuse_existing_file(Path("/proc/x.md"), overwrite=False)
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        files.write_bytes(Path("/proc/x.md"), b"")
+    assert caught.value.filename == "/proc/x.md"

@@ -15,7 +15,7 @@ import torch
 
 from nbedge import files
 from nbedge.checkpoint import load_checkpoint
-from nbedge.errors import InputError
+from nbedge.errors import InputError, MissingDependencyError
 from nbedge.pipeline import manifest, stages
 from nbedge.pipeline import run as run_recipe
 from nbedge.pipeline.derived import rehearsal
@@ -79,6 +79,17 @@ def digests(folder: Path) -> dict[str, str]:
     """Return the sha256 of every checkpoint and exported file."""
     paths = [*folder.glob("*.safetensors"), *folder.glob("exports/*.*"), folder / "plan.json"]
     return {str(path.relative_to(folder)): files.sha256(path) for path in paths if path.is_file()}
+
+
+def test_an_emulator_that_is_not_here_is_missed_before_anything_is_trained(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = read(recipe)
+    there = replace(found, bench=replace(found.bench, on="emulated:cortex-a72"))
+    with pytest.raises(MissingDependencyError, match="nbedge doctor --install emulated-pi"):
+        run_recipe(there, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.group("path")

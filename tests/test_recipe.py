@@ -104,6 +104,43 @@ def test_a_value_of_the_wrong_type_is_shown_beside_what_was_expected(
         ('["shift"]', '["shift", "rotate"]', "train.augment holds 'rotate'; choose from shift, flip"),
         ("[train]", "[plan]\nratio = 0\n[train]", "ratio is 0.0; give a number above 0"),
         ("[train]", "[bench]\nseconds = 0\n[train]", "bench.seconds is 0.0; give a number above 0"),
+        ("[train]", "[bench]\nthreads = []\n[train]", "bench.threads: an empty list; give at least one number"),
+        ("[train]", "[bench]\nthreads = [0]\n[train]", "bench.threads is 0; give 1 or more"),
+        ("[train]", "[bench]\nthreads = [2, 2]\n[train]", "bench.threads: the number of threads 2 is given twice"),
+        ("[train]", '[bench]\nruntimes = ["bogus"]\n[train]', "bench.runtimes: no runtime is called 'bogus'; choose"),
+        (
+            "[train]",
+            '[bench]\nruntimes = ["torch"]\n[train]',
+            "bench.runtimes: NAME.onnx runs in onnxruntime, not in t",
+        ),
+        ("[train]", '[bench]\nruntimes = ["litert"]\n[train]', "bench.runtimes: NAME.onnx runs in onnxruntime, not in"),
+        ("[train]", '[bench]\non = "mars"\n[train]', "bench.on: cannot measure on 'mars'; give local, ssh://"),
+        ("[train]", '[bench]\non = "ssh://a:b@c"\n[train]', "bench.on: "),
+        (
+            "[train]",
+            '[bench]\non = "emulated:cortex-a53"\nthreads = [1, 2]\n[train]',
+            "bench.threads: 2 threads on emulated:cortex-a53: instructions are counted of one; give 1 thread",
+        ),
+        (
+            "[train]",
+            '[bench]\nruntimes = ["onnxruntime", "tflite-micro"]\nthreads = [2]\n[train]',
+            "bench.threads: tflite-micro has one thread, not 2",
+        ),
+        (
+            "[train]",
+            '[bench]\non = "emulated:cortex-a72"\nruntimes = ["onnxruntime", "tflite-micro"]\n[train]',
+            "bench.runtimes: NAME.tflite cannot run in tflite-micro on emulated:cortex-a72",
+        ),
+        (
+            "[train]",
+            '[bench]\non = "emulated:cortex-m4"\n[train]',
+            "bench.on: NAME.onnx cannot run in onnxruntime on emul",
+        ),
+        (
+            "[train]",
+            '[bench]\non = "emulated:cortex-m4"\n[export]\nformats = ["tflite"]\n[train]',
+            "bench.on: emulated:cortex-m4 runs C of integer files, and export.quant has fp32; leave that out",
+        ),
         ("[train]", '[export]\nquant = ["int9"]\n[train]', "export: unknown scheme 'int9'; choose from fp32, "),
         ("[train]", '[export]\nformats = ["tflit"]\n[train]', "in the format 'tflit'; installed are "),
         ("[train]", "[export]\nquant = []\n[train]", "there is nothing to export; name at least one format"),
@@ -120,6 +157,20 @@ def test_a_value_that_no_stage_could_use_is_refused_when_the_recipe_is_read(
     tmp_path: Path, old: str, new: str, said: str
 ) -> None:
     assert said in refusal(tmp_path, old, new)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        '[bench]\non = "emulated:cortex-m4"\n[export]\nformats = ["tflite"]\nquant = ["int8", "int8x16"]',
+        '[bench]\nruntimes = ["onnxruntime", "litert", "litert-builtin"]\nthreads = [1, 4]',
+        '[bench]\nruntimes = ["litert"]\n[export]\nformats = ["tflite"]',
+        '[bench]\nruntimes = ["litert"]\n[export]\nformats = []',
+        '[bench]\non = "ssh://pi@raspberrypi.local"\nthreads = [1, 4]',
+    ],
+)
+def test_what_can_be_measured_is_taken(tmp_path: Path, section: str) -> None:
+    assert read(write(tmp_path, WHOLE.replace("[train]", f"{section}\n[train]"))).name == "small"
 
 
 def test_a_file_that_is_no_recipe_is_refused_with_the_place(tmp_path: Path) -> None:

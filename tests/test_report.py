@@ -9,6 +9,7 @@ import pytest
 from nbedge import report
 from nbedge.errors import InputError
 from nbedge.report import formats, pictures
+from nbedge.report.measured import plain_ticks
 
 CLASSES = ["T-shirt", "trouser", "pullover", "dress", "<b>", "sandal", "shirt", "sneaker", "bag", "$1"]
 FILES = {
@@ -278,3 +279,31 @@ def test_samples_group_equal_answers() -> None:
         ("dog", False, ("contracted", "a.onnx")),
     ]
     assert found.uri == ""
+
+
+def test_the_arena_and_the_way_of_the_first_table_are_told(run: Path) -> None:
+    bench = json.loads((run / "bench.json").read_text())
+    usual = next(row for row in bench["rows"] if row["file"].endswith("int8.tflite"))
+    bench["rows"].append({**usual, "kernels": "tflm", "arena_bytes": 16_544, "latency_median_ms": 99.0})
+    put(run / "bench.json", bench)
+    page = report.write(run, run / "page.html").read_text(encoding="utf-8")
+    assert ">16.5<" in page
+    assert f"its usual one, the first, stands here: {usual['file']} (xnnpack)." in " ".join(page.split())
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0071, 0.0094), (0.004, 0.3), (0.001, 900.0)])
+def test_ticks_of_a_latency_are_a_few_plain_numbers(low: float, high: float) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    axes = figure.add_subplot()
+    axes.plot([low, high], [0, 1])
+    axes.set_xscale("log")
+    plain_ticks(axes)
+    figure.canvas.draw()
+    inside = [
+        t.get_text() for t in axes.get_xticklabels() if axes.get_xlim()[0] <= t.get_position()[0] <= axes.get_xlim()[1]
+    ]
+    assert 2 <= len(inside) <= 9
+    assert all("$" not in text and float(text) > 0 for text in inside)
+    assert not axes.xaxis.get_minorticklocs().size

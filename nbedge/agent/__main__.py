@@ -10,11 +10,14 @@ from typing import Any
 from nbedge.agent import SENTINEL
 from nbedge.agent.engines import ENGINES, Engine, MissingRuntimeError
 from nbedge.agent.perform import perform
+from nbedge.agent.tie import die_with
 
 
 def main(engines: dict[str, Callable[[], Engine]] = ENGINES) -> None:
     """Read a job from standard input, and print what came of it: `result`, or `error` with its `kind`."""
     job: dict[str, Any] = json.load(sys.stdin)
+    if "parent" in job:
+        die_with(job["parent"])
     try:
         said: dict[str, Any] = {"result": perform(job, engines)}
     except MissingRuntimeError as error:

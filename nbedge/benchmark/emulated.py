@@ -10,8 +10,9 @@ from typing import Any
 
 from nbedge.benchmark.archive import write_agent
 from nbedge.benchmark.local import last_line, result_of
+from nbedge.benchmark.place import EMULATED
 from nbedge.device.emulated import EmulatedPi
-from nbedge.errors import DeviceError, InputError
+from nbedge.errors import DeviceError
 
 #: invokes of two runs: their difference holds no start of Python and no loading of the file.
 #: What the start takes differs by 0.01 % from run to run, so that of 200 invokes of a small network by 0.1 % (measured)
@@ -25,6 +26,7 @@ class EmulatedMachine:
     seconds = 0.0
     timed = False
     compiles = False
+    runtimes = EMULATED
 
     def __init__(self, cpu: str, site: Path | None = None) -> None:
         """Take one of `nbedge.device.emulated.CPUS`, and if wished a folder with other runtimes.
@@ -33,10 +35,10 @@ class EmulatedMachine:
             InputError: there is no such CPU.
             MissingDependencyError: the emulated Raspberry Pi is not made.
         """
+        EmulatedPi().python(cpu)
         self.name, self._cpu, self._site = f"emulated:{cpu}", cpu, site
         self._folder = tempfile.TemporaryDirectory(prefix="nbedge-bench-")
         self._agent = write_agent(Path(self._folder.name) / "agent.pyz")
-        EmulatedPi().python(cpu)
 
     def __enter__(self) -> "EmulatedMachine":
         return self
@@ -49,14 +51,9 @@ class EmulatedMachine:
 
         Raises:
             DeviceError: the runtime does not run on this processor.
-            InputError: the file could not be run, or more than one thread is asked for.
+            InputError: the file could not be run.
             MissingDependencyError: its runtime is not there.
         """
-        if job["threads"] != 1:
-            raise InputError(
-                f"{job['threads']} threads on {self.name}: how long threads wait for each other is no property of the "
-                "file; give --threads 1"
-            )
         # the first start may compile modules of Python
         few = min(self._counted(job, FEW)[0] for _ in range(2))
         many, found = self._counted(job, MANY)

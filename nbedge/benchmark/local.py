@@ -11,8 +11,9 @@ from typing import Any
 
 from nbedge.agent import SENTINEL
 from nbedge.benchmark.archive import write_agent
+from nbedge.benchmark.place import NATIVE
 from nbedge.environments import ENVIRONMENTS
-from nbedge.errors import InputError, MissingDependencyError
+from nbedge.errors import InputError, MissingDependencyError, named_error
 
 #: runtime -> the environment of its own that it lives in
 ELSEWHERE = {"tflite-runtime": "tflite-runtime"}
@@ -29,6 +30,7 @@ class LocalMachine:
     seconds = 2.0
     timed = True
     compiles = False
+    runtimes = NATIVE
 
     def __init__(self) -> None:
         """Write the agent into a temporary folder."""
@@ -49,8 +51,9 @@ class LocalMachine:
             MissingDependencyError: its runtime is not installed.
         """
         done = subprocess.run(
-            self._command(job["runtime"]), input=json.dumps(dict(job)), capture_output=True, encoding="utf-8",
-            errors="replace", check=False, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            self._command(job["runtime"]), input=json.dumps({**job, "parent": os.getpid()}),
+            capture_output=True, encoding="utf-8", errors="replace", check=False,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         )  # fmt: skip
         cure = f"run: pip install 'nbedge[{EXTRAS.get(job['runtime'], 'tflite')}]'"
         return result_of(done.stdout, job, f"exit status {done.returncode}: {last_line(done.stderr)}", cure)
@@ -95,6 +98,9 @@ def found_in(said: Mapping[str, Any], job: Mapping[str, Any], cure: str) -> dict
     name = Path(job["file"]).name
     if said.get("kind") == "missing":
         raise MissingDependencyError(f"{name} cannot be measured: {said['error']}; {cure}")
+    own = named_error(said.get("kind", ""))
+    if own is not None:  # it says itself what to do
+        raise own(f"{name} cannot be measured: {said['error']}")
     if "error" in said:
         raise InputError(
             f"{name} could not be run in {job['runtime']} ({said['error']}); check that the file is whole, or export "

@@ -5,7 +5,9 @@ from contextlib import AbstractContextManager
 from nbedge.benchmark.emulated import EmulatedMachine
 from nbedge.benchmark.local import LocalMachine
 from nbedge.benchmark.microcontroller import MicrocontrollerMachine
+from nbedge.benchmark.place import Place
 from nbedge.benchmark.remote import RemoteMachine
+from nbedge.device.address import Address
 from nbedge.device.cores import CORES
 from nbedge.device.emulated import CPUS
 from nbedge.device.image import OPTIMIZATIONS
@@ -15,6 +17,29 @@ from nbedge.errors import InputError
 SSH = "ssh://"
 _EMULATED = "emulated:"
 _KNOWN = ", ".join((*CPUS, *CORES))
+
+
+def place_of(on: str) -> Place:
+    """Return what the machine of this name can do, without looking for it.
+
+    Raises:
+        InputError: `on` is no machine, see `machine_of`.
+    """
+    kind: type[LocalMachine | EmulatedMachine | MicrocontrollerMachine | RemoteMachine] = LocalMachine
+    if on.startswith(SSH):
+        Address.parse(on)
+        kind = RemoteMachine
+    elif on.startswith(_EMULATED):
+        kind = MicrocontrollerMachine if _known_cpu(on.removeprefix(_EMULATED)) in CORES else EmulatedMachine
+    elif on != LocalMachine.name:
+        raise InputError(f"cannot measure on {on!r}; give local, ssh://USER@HOST, or emulated:CPU, one of {_KNOWN}")
+    return Place(on, kind.timed, kind.compiles, kind.runtimes)
+
+
+def _known_cpu(cpu: str) -> str:
+    if cpu not in (*CPUS, *CORES):
+        raise InputError(f"no emulated CPU is called {cpu!r}; choose from {_KNOWN}")
+    return cpu
 
 
 def machine_of(
@@ -32,18 +57,9 @@ def machine_of(
         InputError: `on` is none of these.
         MissingDependencyError: what emulates it is not here: the Raspberry Pi, or compiler and emulator for a Cortex-M.
     """
+    place = place_of(on)
     if on.startswith(SSH):
         return RemoteMachine(on, python, setup)
-    if on.startswith(_EMULATED):
-        return _emulated(on.removeprefix(_EMULATED), optimization)
-    if on != LocalMachine.name:
-        raise InputError(f"cannot measure on {on!r}; give local, ssh://USER@HOST, or emulated:CPU, one of {_KNOWN}")
-    return LocalMachine()
-
-
-def _emulated(cpu: str, optimization: str) -> EmulatedMachine | MicrocontrollerMachine:
-    if cpu in CORES:
-        return MicrocontrollerMachine(cpu, optimization)
-    if cpu not in CPUS:
-        raise InputError(f"no emulated CPU is called {cpu!r}; choose from {_KNOWN}")
-    return EmulatedMachine(cpu)
+    if place.compiles:
+        return MicrocontrollerMachine(on.removeprefix(_EMULATED), optimization)
+    return LocalMachine() if place.timed else EmulatedMachine(on.removeprefix(_EMULATED))

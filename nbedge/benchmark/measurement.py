@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nbedge import files
 from nbedge.benchmark import stability
 from nbedge.benchmark.case import Case
-from nbedge.benchmark.statistics import mean_interval, percentile
+from nbedge.benchmark.statistics import geometric_interval, percentile
 
 SCHEMA_VERSION = 2
 #: the distribution that is kept: quantiles at so many even steps
@@ -25,8 +25,8 @@ class Latency:
     """Times of a call in ms.
 
     Attributes:
-        median_ms: mean of the processes' medians.
-        low_ms: lower end of its 95 % interval, Student's t over the processes; nan for one process.
+        median_ms: geometric mean of the processes' medians.
+        low_ms: lower end of its 95 % interval, Student's t on the logarithms of these medians; nan for one process.
         high_ms: upper end.
         mean_ms: of all samples.
         std_ms: of all samples.
@@ -135,7 +135,7 @@ class Measurement:
         joules: of one inference; None where the machine does not tell.
         joules_source: what told it.
         answers_sha256: of the bytes of the answers to the first input: the same in the same kernels.
-        verdict: "stable", "noisy", "unusable" or "invalid", of the latency.
+        verdict: "stable", "noisy", "unusable", "unknown" or "invalid", of the median latency; "not timed" without one.
         reason: for it.
         conditions: of the machine before the first process.
         conditions_after: after the last one.
@@ -222,7 +222,7 @@ def _latency(samples: Sequence[Mapping[str, Any]]) -> Latency:
     medians = [float(np.median(found["ms"])) for found in samples]
     pooled: NDArray[np.float64] = np.concatenate([found["ms"] for found in samples])
     number = sum(found["number"] for found in samples)
-    median, low, high = mean_interval(medians)
+    median, low, high = geometric_interval(medians)
     p90, p95, p99 = (percentile(pooled, which, number) for which in (90, 95, 99))
     quarter, three = (float(q) for q in np.percentile(pooled, (25, 75)))
     return Latency(

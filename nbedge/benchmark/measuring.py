@@ -3,21 +3,21 @@
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from nbedge.artifact import sidecar
-from nbedge.benchmark.case import GENERATED, RUNTIMES, Case, cases
-from nbedge.benchmark.machines import machine_of
+from nbedge.benchmark.case import Case, cases
+from nbedge.benchmark.machines import machine_of, place_of
 from nbedge.benchmark.measurement import Measurement, summarize
+from nbedge.benchmark.place import fitting
 from nbedge.errors import InputError
 
 #: samples in each process, at least
 LEAST = 100
 
 Progress = Callable[[int, int], None]
-Files = Sequence[str | os.PathLike[str]]
+File = str | os.PathLike[str]
 
 
 class Machine(Protocol):
@@ -28,12 +28,14 @@ class Machine(Protocol):
         seconds: of sampling in each process, unless something else is asked for.
         timed: whether its clock says anything: that of an emulator does not.
         compiles: whether it runs generated C, the runtime `c`, and nothing else.
+        runtimes: that may be there.
     """
 
     name: str
     seconds: float
     timed: bool
     compiles: bool
+    runtimes: tuple[str, ...]
 
     def run(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """Do a job (see `nbedge.agent.perform`) in a fresh process there, and return what it found.
@@ -46,12 +48,12 @@ class Machine(Protocol):
 
 
 def measure(
-    given: Files,
+    given: File | Sequence[File],
     *,
     processes: int = 5,
     seconds: float | None = None,
     threads: int | Sequence[int] = 1,
-    runtimes: Sequence[str] = (),
+    runtimes: str | Sequence[str] = (),
     inputs: Mapping[Path, Path] | None = None,
     on: str | Machine = "local",
     progress: Progress | None = None,
@@ -61,12 +63,12 @@ def measure(
     Each repeat runs every case once, in turn, so that a drift of the machine (heat, other work) hits all alike.
 
     Args:
-        given: `.onnx`, `.tflite` and `.safetensors` files: paths, or what `nbedge.export` returned.
+        given: `.onnx`, `.tflite` and `.safetensors` files: paths, or what `nbedge.export` returned; or one of them.
         processes: fresh processes a case.
         seconds: least time of sampling in each process; there are at least 100 samples in any case. None: what the
             machine needs, 2 s here, 10 s on a Raspberry Pi.
         threads: for the runtime; several: each file is measured with each.
-        runtimes: names, see `nbedge.benchmark.RUNTIMES`; none: the usual one of each file.
+        runtimes: names, see `nbedge.benchmark.RUNTIMES`, or one; none: the usual one of each file.
         inputs: file -> .npz of its inputs by name; of files that are not in it, seeded numbers.
         on: where: "local", "emulated:CPU", "ssh://user@host:port" (which gets the runtimes), or a machine.
         progress: called after each process with (processes done, processes in all).
@@ -76,9 +78,12 @@ def measure(
         InputError: a file is missing or of an unknown kind, or it could not be run.
         MissingDependencyError: the runtime of a file is not installed.
     """
-    asked = cases([Path(file) for file in given], runtimes, [threads] if isinstance(threads, int) else threads)
+    paths = [Path(file) for file in ([given] if isinstance(given, str | os.PathLike) else given)]
+    names = [runtimes] if isinstance(runtimes, str) else runtimes
+    asked = cases(paths, names, [threads] if isinstance(threads, int) else threads)
     if processes < 1 or not 0 < (1 if seconds is None else seconds) < math.inf:
         raise InputError(f"processes={processes}, seconds={seconds}: give at least 1 process and more than 0 seconds")
+    asked = tuple(fitting(case, place_of(on) if isinstance(on, str) else on) for case in asked)
     if isinstance(on, str):
         with machine_of(on, setup=True) as machine:
             return _measured(asked, processes, seconds, inputs or {}, machine, progress)
@@ -89,7 +94,6 @@ def _measured(
     asked: Sequence[Case], processes: int, seconds: float | None, inputs: Mapping[Path, Path], machine: Machine,
     progress: Progress | None,
 ) -> list[Measurement]:  # fmt: skip
-    asked = [fitting(case, machine) for case in asked]
     repeats = processes if machine.timed else 1
     outcomes: list[list[dict[str, Any]]] = [[] for _ in asked]
     for repeat in range(repeats):
@@ -98,24 +102,6 @@ def _measured(
             if progress is not None:
                 progress(repeat * len(asked) + index + 1, repeats * len(asked))
     return [summarize(case, machine.name, found) for case, found in zip(asked, outcomes, strict=True)]
-
-
-def fitting(case: Case, machine: Machine) -> Case:
-    """Return the case in the runtime that the machine has for it.
-
-    Raises:
-        InputError: there is none.
-    """
-    if not machine.compiles:
-        if case.runtime == GENERATED:
-            raise InputError(f"generated C is not run on {machine.name}; give --on emulated:cortex-m4")
-        return case
-    if case.runtime not in (RUNTIMES[".tflite"][0], GENERATED):
-        raise InputError(
-            f"{case.path.name} cannot run in {case.runtime} on {machine.name}: a microcontroller runs C that is "
-            "generated of .tflite files in int8; give one, without --runtime"
-        )
-    return replace(case, runtime=GENERATED)
 
 
 def job_of(case: Case, machine: Machine, seconds: float | None = None, inputs: Path | None = None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from nbedge.artifact import SCHEMES, TensorSpec
 from nbedge.benchmark.case import GENERATED
+from nbedge.benchmark.place import COMPILED
 from nbedge.device import image
 from nbedge.device.cores import Core, core_of
 from nbedge.device.inference import Inference, inferred
@@ -27,7 +28,7 @@ NAME = "model"
 #: made-up inputs, where none are given
 INPUTS = 8
 #: types of tensors inside files that hold integers
-_INTEGERS = ("int8", "int16")
+INTEGERS = ("int8", "int16")
 
 
 class MicrocontrollerMachine:
@@ -36,6 +37,7 @@ class MicrocontrollerMachine:
     seconds = 0.0
     timed = False
     compiles = True
+    runtimes = COMPILED
 
     def __init__(self, core: str, optimization: str = image.OPTIMIZATIONS[0]) -> None:
         """Take one of `nbedge.device.cores.CORES`, and the compiler's level of optimization.
@@ -61,10 +63,8 @@ class MicrocontrollerMachine:
             DeviceError: it stops before its end.
             ExportError: its C cannot be generated or built.
             GateError: an answer is not the golden one.
-            InputError: it holds no integers, is too large for the board, or more than one thread is asked for.
+            InputError: it holds no integers, or is too large for the board.
         """
-        if job["threads"] != 1:
-            raise InputError(f"{job['threads']} threads on {self.name}: it has one; give --threads 1")
         with tempfile.TemporaryDirectory(prefix="nbedge-bench-") as folder:
             generated, build = Path(folder) / "c", Path(folder) / "build"
             build.mkdir()
@@ -101,10 +101,10 @@ def generate_c(job: Mapping[str, Any], core: Core, folder: Path) -> None:
     """
     path, about = Path(job["file"]), job["sidecar"]
     scheme = json.loads(Path(about).read_text(encoding="utf-8"))["scheme"] if about else "int8"
-    if path.suffix != ".tflite" or SCHEMES.get(scheme, ("",) * 3)[1] not in _INTEGERS:
+    if path.suffix != ".tflite" or SCHEMES.get(scheme, ("",) * 3)[1] not in INTEGERS:
         raise InputError(
             f"{path.name} holds no integers, which microcontrollers compute with; give an int8 .tflite file, see "
-            "nbedge export --scheme int8"
+            "nbedge export --quant int8"
         )
     _, exporter = exporter_of("c", scheme)
     folder.mkdir()

@@ -7,6 +7,7 @@ from typing import Any
 
 from nbedge.benchmark.archive import write_agent
 from nbedge.benchmark.local import found_in
+from nbedge.benchmark.place import CARRIED
 from nbedge.device.address import Address
 from nbedge.device.requirements import requirements_for
 from nbedge.device.ssh import Connection
@@ -23,6 +24,7 @@ class RemoteMachine:
     seconds = 10.0
     timed = True
     compiles = False
+    runtimes = CARRIED
 
     def __init__(self, where: str, python: str = "python3", setup: bool = False) -> None:
         """Take an address, an interpreter there, and whether it gets an environment with the runtimes first.

@@ -1,10 +1,11 @@
-"""Whether a latency can be relied on: stable, noisy, unusable or invalid, and why."""
+"""Whether a median latency can be relied on: stable, noisy, unusable, unknown or invalid, and why."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from nbedge.benchmark.statistics import geometric_interval
 from nbedge.machine import why_throttled
 
 #: spread relative to the median above which a figure is noisy, and above which it is unusable: the thresholds of
@@ -12,6 +13,8 @@ from nbedge.machine import why_throttled
 NOISY, UNUSABLE = 0.10, 0.25
 #: samples in all below which there is no figure
 LEAST = 100
+#: processes below which nobody knows how far they differ
+PROCESSES = 2
 
 Outcomes = Sequence[Mapping[str, Any]]
 
@@ -24,9 +27,13 @@ def judged(outcomes: Outcomes) -> tuple[str, str]:
     number = sum(outcome["samples"]["number"] for outcome in outcomes)
     if number < LEAST:
         return "unusable", f"{number} samples; {LEAST} are needed"
-    between, within = _between(outcomes), _within(outcomes)
-    worst, where = max((between, "from process to process"), (within, "within a process (interquartile range)"))
-    said = f"{100 * worst:.0f} % of the median {where}"
+    if len(outcomes) < PROCESSES:
+        return "unknown", f"how far processes differ is not known of {len(outcomes)}; {PROCESSES} or more are needed"
+    worst, where = max(
+        (_between(outcomes), "from process to process"), (_within(outcomes), "within a process (interquartile range)"),
+        (_uncertainty(outcomes), f"up to the end of the 95 % interval of {len(outcomes)} processes"),
+    )  # fmt: skip
+    said = f"{100 * worst:.1f} % of the median {where}"
     if worst <= NOISY:
         return "stable", said
     return ("unusable" if worst > UNUSABLE else "noisy"), said + _why(outcomes)
@@ -38,9 +45,19 @@ def throttled(outcomes: Outcomes) -> list[str]:
     return sorted({reason for before, after in pairs for reason in why_throttled(before, after)})
 
 
+def _medians(outcomes: Outcomes) -> list[float]:
+    return [float(np.median(outcome["samples"]["ms"])) for outcome in outcomes]
+
+
+def _uncertainty(outcomes: Outcomes) -> float:
+    """Return how far above the median its 95 % interval reaches, over the median."""
+    median, _low, high = geometric_interval(_medians(outcomes))
+    return high / median - 1
+
+
 def _between(outcomes: Outcomes) -> float:
     """Return (largest - smallest) / median of the processes' medians."""
-    medians = [float(np.median(outcome["samples"]["ms"])) for outcome in outcomes]
+    medians = _medians(outcomes)
     return (max(medians) - min(medians)) / float(np.median(medians))
 
 

@@ -34,11 +34,18 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - margin, mean + margin
 
 
+def geometric_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the geometric mean of positive values, and its 95 % interval: Student's t on their logarithms.
+
+    Times are positive, and what disturbs them multiplies them: on this scale no interval reaches below zero.
+    """
+    mean, low, high = mean_interval([float(value) for value in np.log(values)])
+    return math.exp(mean), math.exp(low), math.exp(high)
+
+
 def ratio_interval(before: Sequence[float], after: Sequence[float]) -> tuple[float, float, float]:
     """Return after / before and the ends of its 95 % interval: Student's t on the logarithms of the pairs' ratios."""
-    logs = np.log(np.asarray(after)) - np.log(np.asarray(before))
-    mean, low, high = mean_interval([float(value) for value in logs])
-    return math.exp(mean), math.exp(low), math.exp(high)
+    return geometric_interval([new / old for old, new in zip(before, after, strict=True)])
 
 
 def least_samples(percentile: float) -> int:

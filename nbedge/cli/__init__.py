@@ -3,9 +3,11 @@
 import atexit
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from types import FrameType
 from typing import NoReturn
 
 import click
@@ -58,7 +60,7 @@ class _Verbs(click.Group):
 
 
 @click.group(cls=_Verbs, epilog="Exit status: 0 done and passed, 1 a gate failed, 2 wrong usage or bad input, "
-             "3 a missing dependency, 4 the device did not answer, 70 an internal error, 130 stopped.")  # fmt: skip
+             "3 a missing dependency, 4 the device did not answer, 70 an internal error, 130, 143 stopped")  # fmt: skip
 @click.version_option(__version__, prog_name="nbedge")
 def nbedge() -> None:
     """Make a tiny CNN more accurate at no cost on the device, and prove every step."""
@@ -68,6 +70,7 @@ def main() -> None:
     """Run the command line; every error on purpose becomes one sentence and its exit status."""
     # two threads that spin for each other on a busy machine are a hundred times slower than two that sleep (measured)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    stopped = _orderly_stop()
     atexit.register(gc.freeze)  # at its end no one looks through all of torch for garbage: 0.6 s (measured)
     try:
         nbedge(standalone_mode=False)
@@ -78,7 +81,7 @@ def main() -> None:
         _fail(error.format_message(), 2, error.show)
     except (click.Abort, KeyboardInterrupt):
         kept = {"run", "--from"} & set(sys.argv)  # only a run directory can be gone on with
-        _fail("stopped" + ("; the same command with --resume goes on" if kept else ""), 130)
+        _fail("stopped" + ("; the same command with --resume goes on" if kept else ""), stopped[0] if stopped else 130)
     except NbedgeError as error:
         _fail(str(error), error.exit_status)
     except OSError as error:
@@ -88,6 +91,26 @@ def main() -> None:
         if "-v" in sys.argv or "--verbose" in sys.argv:
             raise
         _fail(f"internal error, {type(error).__name__}: {error}; please report it with the output of -v", 70)
+
+
+def _orderly_stop() -> list[int]:
+    """Let SIGTERM stop this process as Ctrl-C does: what it started ends, and its temporary files go.
+
+    Returns:
+        An empty list, which then holds the exit status.
+    """
+    stopped: list[int] = []
+    owner = os.getpid()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # a copy of this process, which cleans nothing up
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        stopped[:] = [128 + number]
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    return stopped
 
 
 def _fail(sentence: str, status: int, show: Callable[[], None] | None = None) -> NoReturn:

@@ -1,6 +1,5 @@
 """`nbedge bench`: latency, memory and size of exported files, here or on a device."""
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,10 +7,13 @@ from typing import Any
 
 import click
 
-from nbedge import benchmark
+from nbedge import benchmark, files
 from nbedge.benchmark import Case, Comparison, Machine, Measurement, RemoteMachine, baseline
+from nbedge.benchmark.baseline import Limit
 from nbedge.benchmark.machines import SSH, machine_of
-from nbedge.cli import measured
+from nbedge.cli import gates, measured
+from nbedge.cli import sessions as stored
+from nbedge.cli.pictured import real_inputs, with_accuracy
 from nbedge.cli.screen import Screen, fail, refuse_given, with_screen
 from nbedge.device.image import OPTIMIZATIONS
 from nbedge.errors import GateError, InputError, needs
@@ -55,77 +57,88 @@ class Numbers(click.ParamType[tuple[int, ...]]):
 @click.option("--require-stable", is_flag=True, help="Status 1 unless every latency is stable.")
 @click.option("--compare", "sessions", nargs=2, metavar="OLD.json NEW.json", type=click.Path(path_type=Path),
               help="Show two stored sessions side by side.")  # fmt: skip
-@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write the table as Markdown.")
+@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write the tables as Markdown.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it: .svg, .png or .pdf.")
+@click.option("--overwrite", is_flag=True, help="Replace these.")
 @with_screen
 def command(
     screen: Screen, paths: tuple[Path, ...], on: str, python: str, setup: bool, clean: bool,
     optimize: str, runtimes: tuple[str, ...], threads: tuple[int, ...], processes: int, seconds: float | None,
     data: str | None, against: Path | None, blocks: int, limits: tuple[str, ...], require_stable: bool,
-    sessions: tuple[Path, Path] | None, markdown: Path | None, plot: Path | None,
+    sessions: tuple[Path, Path] | None, markdown: Path | None, plot: Path | None, overwrite: bool,
 ) -> None:  # fmt: skip
     """Measure each FILE (.onnx, .tflite or a checkpoint); several are interleaved and can be compared."""
     if sessions:
-        if paths:
-            raise InputError("--compare shows two stored sessions and measures nothing; leave the FILE out")
-        measured.show_sessions(screen, *sessions)
+        stored.refuse_others(paths)
+        stored.show(screen, *sessions)
         return
-    asked = [baseline.Limit.parse(text) for text in limits]
-    _refuse_unfit(paths, against, asked, plot)
+    asked = [Limit.parse(text) for text in limits]
+    _refuse_outputs(markdown, plot, overwrite)
+    place = benchmark.place_of(on)
     if clean and not paths:
         with _machine(on, python, setup, clean, optimize):
             return
-    with _machine(on, python, setup, clean, optimize) as machine, _real_inputs(data, paths) as inputs:
+    if against is not None and against.suffix != ".json" and len(paths) != 1:
+        raise InputError(f"--against compares one file with {against}; name one FILE, not {len(paths)}")
+    cases = [benchmark.fitting(case, place) for case in benchmark.cases(paths, runtimes, threads)]
+    gates.refuse_untimed(place)
+    gates.refuse_unfit(cases, place, against, asked)
+    if require_stable:
+        gates.refuse_unstable(processes)
+    with _machine(on, python, setup, clean, optimize) as machine, real_inputs(data, paths) as inputs:
         found = _measured(screen, machine, paths, runtimes, threads, processes, seconds, inputs)
-        compared = _compared(screen, machine, found, against, blocks, seconds, asked)
-        old = _old(machine, found, against, asked)
+        other = gates.old_case(cases, place, against) if against and against.suffix != ".json" else None
+        compared = _compared(screen, machine, cases[0], other, blocks, seconds, asked)
+        old = baseline.rows(against) if against and other is None else _old(machine, other, asked)
     rows = [row.to_dict() for row in found]
     if data:
-        rows = measured.with_accuracy(rows, paths, data)
+        rows = with_accuracy(rows, paths, data)
     content = {"rows": rows, "compared": None if compared is None else compared.to_dict()}
-    measured.show(screen, rows, compared)
+    told = list(measured.parts(rows, compared))
+    measured.show(screen, told)
     if markdown:
-        measured.write_markdown(markdown, rows)
+        measured.write_markdown(markdown, told, rows)
     if plot:
-        with needs("report"):
-            from nbedge.report.measured import draw
-        draw(rows, plot)
+        _draw(rows, plot)
     try:
-        _refuse(rows, compared, old, asked, require_stable)
+        for sentence in gates.passed(rows, compared, old, asked):
+            screen.say(sentence)
+        if require_stable:
+            gates.refuse_shaky(rows)
     except GateError as error:
         fail(str(error), error.exit_status, content)
     screen.result(content)
 
 
-def _refuse_unfit(
-    paths: Sequence[Path], against: Path | None, limits: Sequence[baseline.Limit], plot: Path | None
-) -> None:
+def _refuse_outputs(markdown: Path | None, plot: Path | None, overwrite: bool) -> None:
+    """Refuse files that cannot be written, before anything is measured.
+
+    Raises:
+        InputError: there is one.
+    """
     if plot:
         with needs("report"):
             from nbedge.report.measured import refuse_suffix
         refuse_suffix(plot)
-    if limits and against is None:
-        raise InputError("--fail-if compares with something; name it with --against")
-    if against is None:
-        refuse_given(("blocks",), "nothing is compared without --against")
-        return
-    if against.suffix == ".json":
-        baseline.rows(against)
-        for limit in (limit for limit in limits if limit.metric == baseline.RATIO):
-            baseline.deterministic(limit, {}, {})
-        return
-    if len(paths) != 1:
-        raise InputError(f"--against compares one file with {against}; name one FILE, not {len(paths)}")
-    benchmark.cases([against], (), (1,))
+    for path in filter(None, (markdown, plot)):
+        files.refuse_existing_file(path, overwrite)
+    if markdown and plot and markdown.resolve() == plot.resolve():
+        raise InputError("--markdown and --plot name the same file; give each its own")
+
+
+def _draw(rows: baseline.Rows, plot: Path) -> None:
+    with needs("report"):
+        from nbedge.report.measured import draw
+    draw(rows, plot)
 
 
 @contextmanager
 def _machine(on: str, python: str, setup: bool, clean: bool, optimize: str) -> Iterator[Machine]:
     if not on.startswith(SSH):
         refuse_given(("python", "setup", "clean"), f"nothing is put on {on}")
+    if not benchmark.place_of(on).compiles:
+        refuse_given(("optimize",), f"nothing is compiled for {on}")
     with machine_of(on, python=python, setup=setup, optimization=f"-{optimize}") as machine:
-        if not machine.compiles:
-            refuse_given(("optimize",), f"nothing is compiled for {on}")
         try:
             yield machine
         finally:
@@ -133,22 +146,12 @@ def _machine(on: str, python: str, setup: bool, clean: bool, optimize: str) -> I
                 machine.clean()
 
 
-@contextmanager
-def _real_inputs(data: str | None, paths: Sequence[Path]) -> Iterator[Mapping[Path, Path]]:
-    """Yield file -> .npz of a picture of the data, as the file takes it."""
-    if data is None:
-        yield {}
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield measured.real_inputs(data, paths, Path(folder))
-
-
 def _measured(
     screen: Screen, machine: Machine, paths: Sequence[Path], runtimes: Sequence[str], threads: Sequence[int],
     processes: int, seconds: float | None, inputs: Mapping[Path, Path],
 ) -> list[Measurement]:  # fmt: skip
-    number = len(benchmark.cases(paths, runtimes, threads))
-    with bar("bench", number * processes, screen.shows_progress) as shown:
+    number = len(benchmark.cases(paths, runtimes, threads)) * (processes if machine.timed else 1)
+    with bar("bench", number, screen.shows_progress) as shown:
         return benchmark.measure(
             paths, processes=processes, seconds=seconds, threads=threads, runtimes=runtimes, inputs=inputs,
             on=machine, progress=lambda done, _total: shown.to(done, "interleaved, a fresh process each"),
@@ -156,56 +159,28 @@ def _measured(
 
 
 def _compared(
-    screen: Screen, machine: Machine, found: Sequence[Measurement], against: Path | None, blocks: int,
-    seconds: float | None, limits: Sequence[baseline.Limit],
+    screen: Screen, machine: Machine, case: Case, other: Case | None, blocks: int, seconds: float | None,
+    limits: Sequence[Limit],
 ) -> Comparison | None:  # fmt: skip
     """Measure the file and the one that it is compared with in turn."""
-    if against is None or against.suffix == ".json" or not machine.timed:
+    if other is None or not machine.timed:
         return None
-    case = found[0].case
-    (before,) = benchmark.cases(
-        [against], (case.runtime,) if case.path.suffix == against.suffix else (), [case.threads]
-    )
     strictest = min((limit.times for limit in limits if limit.metric == baseline.RATIO), default=None)
     with bar("compare", blocks, screen.shows_progress) as shown:
         return benchmark.compare(
-            before, Case(case.path, case.runtime, case.threads), machine, blocks=blocks, limit=strictest,
-            seconds=seconds, progress=lambda done, _total: shown.to(min(done, blocks), "alternating blocks"),
+            other, case, machine, blocks=blocks, limit=strictest, seconds=seconds,
+            progress=lambda done, _total: shown.to(min(done, blocks), "alternating blocks"),
         )  # fmt: skip
 
 
-def _old(
-    machine: Machine, found: Sequence[Measurement], against: Path | None, limits: Sequence[baseline.Limit]
-) -> baseline.Rows:
-    """Return the figures that limits stand against: stored ones, or those of the other file."""
+def _old(machine: Machine, other: Case | None, limits: Sequence[Limit]) -> baseline.Rows:
+    """Return the figures of the other file that limits stand against."""
     metrics = {limit.metric for limit in limits} - {baseline.RATIO}
-    if against is None or not metrics:
+    if other is None or not metrics:
         return ()
-    if against.suffix == ".json":
-        return baseline.rows(against)
     if metrics == {"size"}:
-        return ({"file": against.name, "size_bytes": against.stat().st_size},)
-    case = found[0].case
+        return ({"file": other.path.name, "size_bytes": other.path.stat().st_size},)
     rows = benchmark.measure(
-        [against], processes=1, seconds=BRIEF, threads=case.threads, runtimes=[case.runtime], on=machine
+        [other.path], processes=1, seconds=BRIEF, threads=other.threads, runtimes=[other.runtime], on=machine
     )
     return tuple(row.to_dict() for row in rows)
-
-
-def _refuse(
-    rows: baseline.Rows, compared: Comparison | None, old: baseline.Rows,
-    limits: Sequence[baseline.Limit], require_stable: bool,
-) -> None:  # fmt: skip
-    """Refuse what is beyond a limit.
-
-    Raises:
-        GateError: something is.
-    """
-    for limit in limits:
-        if limit.metric == baseline.RATIO:
-            measured.refuse_slower(compared, limit.times)
-        else:
-            measured.refuse_grown(rows, old, limit)
-    shaky = [row for row in rows if require_stable and row["verdict"] != "stable"]
-    if shaky:
-        raise GateError(f"the latency of {shaky[0]['file']} is {shaky[0]['verdict']}: {shaky[0]['reason']}")

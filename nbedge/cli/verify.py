@@ -72,7 +72,7 @@ def command(
     """
     written = [path for path in (junit, markdown, bundle) if path]
     for path in written:
-        files.refuse_existing(path, overwrite)
+        (files.refuse_existing if path == bundle else files.refuse_existing_file)(path, overwrite)
     if len({path.resolve() for path in written}) < len(written):
         raise InputError("two of --junit, --markdown and --bundle name the same path; give each its own")
     with needs("train"):

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from nbedge import data
+from nbedge import benchmark, data
+from nbedge.benchmark.machines import machine_of
 from nbedge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from nbedge.conversion import require, steps
 from nbedge.data import Splits
@@ -65,7 +66,7 @@ class Context:
         Raises:
             InputError: the pictures, the model or the batch do not fit each other.
             ExportError: nothing makes the files that the recipe asks for.
-            MissingDependencyError: a package that an exporter needs is not installed.
+            MissingDependencyError: a package that an exporter needs, or the emulator of bench.on, is not installed.
         """
         self.tiny()
         section = self.recipe.train
@@ -77,6 +78,9 @@ class Context:
         if self.recipe.export.formats:
             for step in steps(self.recipe.export.formats, self.recipe.export.quant, self.recipe.export):
                 require(step.exporter)
+            if not benchmark.place_of(self.recipe.bench.on).timed:
+                with machine_of(self.recipe.bench.on):
+                    pass  # the emulator is here
 
     @property
     def reference(self) -> ModelReference:

@@ -1,9 +1,9 @@
 """Recipe: everything that a run depends on, in one TOML file. A key that is not known is an error, never ignored."""
 
+from nbedge.recipe.bench import BenchSection
 from nbedge.recipe.reading import read
 from nbedge.recipe.records import (
     MEASURED,
-    BenchSection,
     DataSection,
     DistillSection,
     ExportSection,

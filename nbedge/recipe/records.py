@@ -15,6 +15,7 @@ from nbedge.linearization import ORDERS, SHAPES
 from nbedge.plan import BLOCKS, Site
 from nbedge.preprocessing import Preprocessing
 from nbedge.pruning import SPREADS
+from nbedge.recipe.bench import BenchSection
 from nbedge.recipe.writing import literal
 from nbedge.selection import Every, Policy, parse
 from nbedge.training import TrainSettings
@@ -224,25 +225,6 @@ class ExportSection(Options):
 
 
 @dataclass(frozen=True, slots=True)
-class BenchSection:
-    """How files are measured.
-
-    Attributes:
-        processes: fresh processes a file.
-        seconds: sampled in each.
-        threads: of the runtime; each file is measured with each of them.
-        runtimes: those of each file that are named here; none: its usual one.
-        on: where, "local", "emulated:CPU" or "ssh://user@host:port".
-    """
-
-    processes: int = 5
-    seconds: float = 2.0
-    threads: tuple[int, ...] = (1,)
-    runtimes: tuple[str, ...] = ()
-    on: str = "local"
-
-
-@dataclass(frozen=True, slots=True)
 class Recipe:
     """A whole run.
 
@@ -262,7 +244,7 @@ class Recipe:
     transfer: TransferSection = TransferSection()
     prune: PruneSection = field(default_factory=PruneSection)
     export: ExportSection = ExportSection()
-    bench: BenchSection = BenchSection()
+    bench: BenchSection = field(default_factory=BenchSection)
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -272,7 +254,7 @@ class Recipe:
         for name, value, least in (
             ("seed", self.seed, 0), ("threads", self.threads, 1), ("train.giant_epochs", self.train.giant_epochs, 1),
             ("train.plt_epochs", self.train.plt_epochs, 1), ("data.calibration", self.data.calibration, 1),
-            ("bench.processes", self.bench.processes, 1), ("bench.threads", min(self.bench.threads, default=0), 1),
+            ("bench.processes", self.bench.processes, 1), ("bench.threads", min(self.bench.threads), 1),
             ("plan.every", self.plan.every, 1), ("train.reestimate", self.train.reestimate, 0),
             ("train.plt_learning_rate", self.train.plt_learning_rate, 0), ("plt.penalty", self.plt.penalty, 0),
             ("train.warmup_epochs", self.train.warmup_epochs, 0), ("train.weight_decay", self.train.weight_decay, 0),
@@ -327,11 +309,13 @@ class Recipe:
             Preprocessing(self.model.input, self.data.mean or one, self.data.std or one)
         with _of("export"):
             _ = self.export.formats and steps(self.export.formats, self.export.quant, self.export)
+        with _of("bench", "."):
+            self.bench.refuse_files(self.export.formats, self.export.quant)
 
 
 @contextmanager
-def _of(section: str) -> Iterator[None]:
+def _of(section: str, mark: str = ": ") -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"{section}: {error}") from error
+        raise InputError(f"{section}{mark}{error}") from error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbedge import files
+from nbedge.benchmark.baseline import label
 from nbedge.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ SUFFIXES = (".svg", ".png", ".pdf")
 #: inches of one panel, without the names below
 WIDTH, HEIGHT = 4.6, 3.2
 _MARKERS = "osD^v"
+DECADE = 10
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -32,10 +34,11 @@ def refuse_suffix(path: Path) -> None:
 
 
 def draw(rows: Rows, path: Path) -> None:
-    """Draw rows of `Measurement.to_dict()`, with their accuracy as `top1` if it is known. Needs matplotlib."""
+    """Draw those rows of `Measurement.to_dict()` that were timed, with accuracy if they have `top1`."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    rows = [row for row in rows if row.get("latency_quantiles_ms")]
     judged = any(row.get("top1") is not None for row in rows)
     style: dict[Any, Any] = {"svg.hashsalt": "nbedge", "svg.fonttype": "none", "axes.spines.top": False,
                              "axes.spines.right": False, "axes.titlelocation": "left"}  # fmt: skip
@@ -58,9 +61,10 @@ def _undated(suffix: str) -> dict[str, Any]:
 def _distributions(axes: "Axes", rows: Rows) -> None:
     """Draw which share of the samples took no longer than x."""
     for number, row in enumerate(rows):
-        times = row.get("latency_quantiles_ms") or [float("nan")]
-        axes.plot(times, np.linspace(0, 100, len(times)), label=name(row), color=f"C{number % 10}")
+        times = row["latency_quantiles_ms"]
+        axes.plot(times, np.linspace(0, 100, len(times)), label=label(row), color=f"C{number % 10}")
     axes.set(xscale="log", xlabel="latency of one invoke, ms", ylim=(0, 100), title="samples up to this latency, %")
+    plain_ticks(axes)
     axes.grid(alpha=0.3)
 
 
@@ -73,7 +77,14 @@ def _against(axes: "Axes", rows: Rows, key: str, words: str, unit: float) -> Non
     axes.grid(alpha=0.3)
 
 
-def name(row: Mapping[str, Any]) -> str:
-    """Return the file, and what sets it apart from other rows of the same file."""
-    kernels, threads = row["kernels"], row["threads"]
-    return f"{row['file']} ({kernels}{f', {threads} threads' if threads > 1 else ''})"
+def plain_ticks(axes: "Axes") -> None:
+    """Give a logarithmic x-axis a few plain numbers: 1, 2 and 5 of each decade, or even steps within one."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+    low, high = axes.get_xlim()
+    wide = low > 0 and high / low > DECADE
+    axes.xaxis.set_major_locator(
+        LogLocator(subs=(1, 2, 5) if high / low < DECADE**2 else (1,)) if wide else MaxNLocator(4)
+    )
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nbedge import files
+from nbedge.benchmark.baseline import label
 from nbedge.errors import InputError, needs
 from nbedge.report import formats, pictures, plots, records
 from nbedge.report.records import Json, Records
@@ -48,6 +49,7 @@ def _content(found: Records, summary: Summary) -> dict[str, Any]:
         "class_limit": plots.CLASSES,
         "found": found,
         "timed": _timed(found.bench),
+        "chosen": _chosen(found.bench),
         "tools": _tools(found),
         **drawings,
     }
@@ -65,6 +67,14 @@ def _timed(bench: Json | None) -> str:
         for row in (bench or {}).get("rows", [])
     }
     return "; ".join(sorted(ways))
+
+
+def _chosen(bench: Json | None) -> str:
+    """Say which rows the first table shows of the files that have several."""
+    rows = (bench or {}).get("rows", [])
+    first: dict[str, Json] = {row["file"]: row for row in reversed(rows)}
+    several = [file for file in first if sum(row["file"] == file for row in rows) > 1]
+    return ", ".join(label(first[file]) for file in sorted(several))
 
 
 def _tools(found: Records) -> dict[str, str]:

@@ -3,10 +3,11 @@
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
+from nbedge.benchmark.baseline import label
 from nbedge.report import drawing
 from nbedge.report.drawing import CONTRACTED, CONTROL, GIANT, INK, MUTED
 from nbedge.report.formats import digits, percent, short_names
-from nbedge.report.measured import name
+from nbedge.report.measured import plain_ticks
 from nbedge.report.records import Json
 from nbedge.report.summary import Epoch, Row, Summary
 
@@ -66,8 +67,8 @@ def distributions(bench: Json | None) -> str | None:
     rows = [row for row in (bench or {}).get("rows", []) if row.get("latency_quantiles_ms")]
     if not rows:
         return None
-    names = short_names([name(row) for row in rows])
-    said = "; ".join(f"{name(row)} {digits(row['latency_median_ms'])} ms" for row in rows)
+    names = short_names([label(row) for row in rows])
+    said = "; ".join(f"{label(row)} {digits(row['latency_median_ms'])} ms" for row in rows)
 
     def draw(figure: "Figure") -> None:
         axes = figure.add_subplot()
@@ -75,8 +76,9 @@ def distributions(bench: Json | None) -> str | None:
             times = row["latency_quantiles_ms"]
             colour = CONTRACTED if ".int8" in row["file"] else GIANT
             shares = [100 * place / (len(times) - 1) for place in range(len(times))]
-            axes.plot(times, shares, color=colour, linestyle=look, label=names[name(row)])
+            axes.plot(times, shares, color=colour, linestyle=look, label=names[label(row)])
         axes.set(xscale="log", xlabel="latency of one invoke, ms", ylim=(0, 100), title="samples up to it, %")
+        plain_ticks(axes)
         axes.legend(frameon=False, fontsize=9.5)
 
     return drawing.svg(draw, 3.1, f"Distribution of the latencies, medians: {said}.")
