@@ -162,6 +162,22 @@ def test_ends_in_float(tmp_path: Path) -> None:
 
 
 @pytest.mark.group("c")
+def test_several_outputs(tmp_path: Path) -> None:
+    shape = (1, 5, 5, 3)
+    tensors = [Tensor(shape, scale=0.1), Tensor(shape, scale=0.05, zero=-7), Tensor(shape, scale=0.2, zero=9)]
+    net = Net(tensors, [Op("RELU", [0], [1]), Op("RELU", [0], [2])], outputs=(2, 1)).write(tmp_path / "net.tflite")
+    deploy(net, target="c", out=tmp_path / "out")
+    header = (tmp_path / "out" / "model.h").read_text(encoding="utf-8")
+    assert "model_output(void);" in header
+    assert "model_output_1(void);" in header
+    x = np.arange(-37, 38).astype(np.int8).reshape(shape)
+    found, wanted = of_c(tmp_path / "out" / "model.c", SANITIZED).run({"t0": x}), of_micro(net).run({"t0": x})
+    assert found.keys() == wanted.keys()
+    for name, values in wanted.items():
+        np.testing.assert_array_equal(found[name], values)
+
+
+@pytest.mark.group("c")
 def test_the_folder_builds_and_tests_itself(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     deploy(CELLS, target="c", out=folder, name="cells", data=f"folder:{SAMPLES / 'blood_cells' / 'data'}")

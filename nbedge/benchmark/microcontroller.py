@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nbedge.artifact import SCHEMES, TensorSpec
+from nbedge.artifact import SCHEMES
 from nbedge.benchmark.case import GENERATED
 from nbedge.benchmark.place import COMPILED
 from nbedge.device import image
@@ -137,21 +137,14 @@ def layers_of(told: Sequence[Mapping[str, Any]], counted: Sequence[int]) -> list
 
 def _inputs(path: Path, real: str | None) -> Any:
     """Return inputs (n, c, h, w) or (n, ...) float32: the given one, else some that span what the file takes."""
+    from nbedge.device.golden import noise
     from nbedge.runtime import channels_first, dequantize, open_file
 
     (spec,) = open_file(path).inputs[:1]
     if real is None:
-        return channels_first(dequantize(_made_up(spec), spec), spec.layout)
+        return noise(spec, INPUTS)
     with np.load(real) as held:
         return channels_first(dequantize(held[spec.name], spec), spec.layout)
-
-
-def _made_up(spec: TensorSpec) -> Any:
-    generator, shape, kind = np.random.default_rng(0), (INPUTS, *spec.shape[1:]), np.dtype(spec.dtype)
-    if kind.kind == "f":
-        return generator.standard_normal(shape).astype(kind)
-    limits = np.iinfo(kind)
-    return generator.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
 
 
 def _version(gcc: str) -> str:

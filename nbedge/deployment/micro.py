@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from nbedge import artifact, files
 from nbedge.artifact import Artifact
 from nbedge.deployment.request import Request
+from nbedge.device.golden import noise
 from nbedge.errors import InputError
 from nbedge.exporter import Job
-from nbedge.runtime import Runner, channels_first, dequantize, open_file
+from nbedge.runtime import Runner, open_file
 
 #: golden vectors in a folder
 GOLDEN = 2
@@ -109,7 +110,7 @@ def subject_of(request: Request) -> Subject:
 def _inputs(request: Request, about: Artifact | None, runner: Runner) -> NDArray[np.float32]:
     """Return pictures of the user's, and as many made-up inputs as it takes to compare on."""
     spec = runner.inputs[0]
-    made = channels_first(dequantize(_made_up(runner), spec), spec.layout)
+    made = noise(spec, COMPARED)
     if request.data is None:
         return made
     if about is None:
@@ -120,13 +121,3 @@ def _inputs(request: Request, about: Artifact | None, runner: Runner) -> NDArray
 
     pictures = load(request.data, about.preprocessing.shape).test.images[: COMPARED // 2]
     return np.concatenate([about.preprocessing(pictures), made])
-
-
-def _made_up(runner: Runner) -> NDArray[np.generic]:
-    """Return inputs (n, ...) that reach everywhere, from a seed."""
-    spec = runner.inputs[0]
-    generator, shape, kind = np.random.default_rng(0), (COMPARED, *spec.shape[1:]), np.dtype(spec.dtype)
-    if kind.kind == "f":
-        return generator.standard_normal(shape).astype(kind)
-    limits = np.iinfo(kind)
-    return generator.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)

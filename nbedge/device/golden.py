@@ -6,8 +6,21 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from nbedge.artifact import TensorSpec
+from nbedge.runtime import channels_first, dequantize
+
 #: columns of a line
 WIDTH = 118
+
+
+def noise(spec: TensorSpec, number: int) -> NDArray[np.float32]:
+    """Return inputs (number, c, h, w) or (number, ...) that reach everywhere the input can, from a seed."""
+    generator, shape, kind = np.random.default_rng(0), (number, *spec.shape[1:]), np.dtype(spec.dtype)
+    if kind.kind == "f":
+        return np.asarray(channels_first(generator.standard_normal(shape).astype(np.float32), spec.layout))
+    limits = np.iinfo(kind)
+    fed = generator.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
+    return np.asarray(channels_first(dequantize(fed, spec), spec.layout))
 
 
 def golden(name: str, inputs: NDArray[np.uint8], outputs: NDArray[np.uint8]) -> tuple[str, str]:
