@@ -161,6 +161,22 @@ def test_ends_in_float(tmp_path: Path) -> None:
         inferred(image.compiled(tmp_path / "out", "model", CORES[core], "-O2", programs, build), build)
 
 
+@pytest.mark.parametrize("target", ["c", "tflm"])
+def test_sizes_that_are_open_are_refused(target: str, tmp_path: Path) -> None:
+    tensor = Tensor((1, 1, 1, 3), scale=0.1, signature=(1, -1, -1, 3))
+    net = Net([tensor, tensor], [Op("RELU", [0], [1])]).write(tmp_path / "net.tflite")
+    with pytest.raises(InputError, match=r"its input is 1x\?x\?x3"):
+        deploy(net, target=target, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.group("c")
+def test_an_open_batch_is_one_input(tmp_path: Path) -> None:
+    tensor = Tensor((1, 2, 2, 3), scale=0.1, signature=(-1, 2, 2, 3))
+    net = Net([tensor, tensor], [Op("RELU", [0], [1])]).write(tmp_path / "net.tflite")
+    assert deploy(net, target="c", out=tmp_path / "out").contents
+
+
 @pytest.mark.group("c")
 def test_several_outputs(tmp_path: Path) -> None:
     shape = (1, 5, 5, 3)

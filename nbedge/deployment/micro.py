@@ -13,6 +13,7 @@ from nbedge.deployment.request import Request
 from nbedge.device.golden import noise
 from nbedge.errors import InputError
 from nbedge.exporter import Job
+from nbedge.graph import read
 from nbedge.runtime import Runner, open_file
 
 #: golden vectors in a folder
@@ -100,11 +101,28 @@ def subject_of(request: Request) -> Subject:
         raise InputError(
             f"--name {name!r} is no name of C; use letters, digits and _, a letter first, and no word of the language"
         )
+    _refuse_open_sizes(path)
     about = artifact.read(path) if artifact.sidecar(path).exists() else None
     runner = open_file(path, "tflm")
     if len(runner.inputs) != 1:
         raise InputError(f"{path} takes {len(runner.inputs)} inputs; only files of one can be deployed")
     return Subject(path, name, about, runner, _inputs(request, about, runner))
+
+
+def _refuse_open_sizes(path: Path) -> None:
+    """Refuse a file some of whose sizes are told when it is run: nothing could be planned.
+
+    Raises:
+        InputError: it is one.
+    """
+    graph = read(path)
+    for name in graph.inputs:
+        shape = graph.tensors[name].shape
+        if 0 in shape:
+            sizes = "x".join(str(size or "?") for size in shape)
+            raise InputError(
+                f"{path}: its input is {sizes}; a microcontroller needs sizes that are known: export it with fixed ones"
+            )
 
 
 def _inputs(request: Request, about: Artifact | None, runner: Runner) -> NDArray[np.float32]:

@@ -91,9 +91,17 @@ def _tensor(held: Any, name: str, model: Any, content: bytes) -> Tensor:
     )
     points = np.asarray(quantization.zeroPoint if len(scales) and quantization.zeroPoint is not None else (), np.int64)
     axis = int(quantization.quantizedDimension) if len(scales) else 0
-    shape = tuple(int(size) for size in (held.shape if held.shape is not None else ()))
+    shape = _shape(held)
     data, inline = _data(model.buffers[held.buffer], content)
     return Tensor(name, shape, dtype, scales, points, axis, _shaped(data, shape, dtype), inline)
+
+
+def _shape(held: Any) -> tuple[int, ...]:
+    """Return the sizes of a tensor, 0 for one that is open; an open batch is the one input of the file as it lies."""
+    sizes = [int(size) for size in (held.shape if held.shape is not None else ())]
+    signature = held.shapeSignature if held.shapeSignature is not None else sizes
+    opened = [i > 0 and said < 0 for i, said in enumerate(signature)] if len(signature) == len(sizes) else []
+    return tuple(0 if is_open else size for size, is_open in zip(sizes, opened or [False] * len(sizes), strict=True))
 
 
 def _data(buffer: Any, content: bytes) -> tuple[NDArray[np.uint8] | None, bool]:

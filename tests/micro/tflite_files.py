@@ -13,7 +13,7 @@ _TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int8": 9}
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A tensor: its shape, type and quantization, and its numbers if it is constant."""
+    """A tensor: its shape, type and quantization, its numbers if it is constant, and -1 for each size that is open."""
 
     shape: tuple[int, ...]
     dtype: str = "int8"
@@ -21,6 +21,7 @@ class Tensor:
     zero: int = 0
     data: NDArray[Any] | None = None
     axis: int = 0
+    signature: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,7 @@ class Net:
 def _tensor(schema: Any, model: Any, name: str, tensor: Tensor) -> Any:
     held = schema.TensorT()
     held.name, held.shape, held.type = name.encode(), list(tensor.shape), _TYPES[tensor.dtype]
+    held.shapeSignature = list(tensor.signature) or None
     if tensor.dtype in ("int8", "uint8") or (tensor.dtype == "int32" and tensor.scale != 1.0):
         scales = np.atleast_1d(np.asarray(tensor.scale, np.float32))
         held.quantization = schema.QuantizationParametersT()

@@ -524,10 +524,10 @@ def _refuse_open_sizes(graph: Graph) -> None:
     for name in (*graph.inputs, *(output for o in graph.operators for output in o.outputs)):
         tensor = graph.tensors[name]
         if 0 in tensor.shape or tensor.shape[:1] not in ((), (1,)):
-            batch = "x".join(map(str, tensor.shape))
+            sizes = "x".join(str(size or "?") for size in tensor.shape)
             raise ExportError(
-                f"{graph.path.name}: {name} is {batch}; on a microcontroller one input is computed at a time: export "
-                "the file with --batch 1"
+                f"{graph.path.name}: {name} is {sizes}; on a microcontroller one input of known size is computed at a "
+                "time: export the file with a batch of 1 and fixed sizes"
             )
         if tensor.dtype not in BYTES:
             raise ExportError(f"{graph.path.name}: {name} is {tensor.dtype}; the C exporter computes with int8")
