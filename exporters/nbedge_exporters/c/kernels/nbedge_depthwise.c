@@ -65,14 +65,28 @@ typedef struct {
     }                                                                                                         \
   } while (0)
 
-/* One channel of filters of 3 x 3 taps, without dilation; taps are pairs in words, the second of each row with a 0. */
-NBEDGE_APART void nbedge_plane_3x3(const nbedge_conv *layer, const int16_t *plane, int32_t pitch,
-                                                       const int32_t *taps, const nbedge_channel *of, int8_t *out) {
+/* One channel of filters of 3 x 3 taps, without dilation, at strides 1 and 2. */
+NBEDGE_APART void nbedge_plane_3x3(const nbedge_conv *layer, const int16_t *plane, int32_t pitch, const int16_t *taps,
+                                   const nbedge_channel *of, int8_t *out) {
   const int32_t step = layer->filters.channels;
   if (layer->stride_x == 1)
     NBEDGE_PLANE_3X3(NBEDGE_ROW_1, 1);
   else
     NBEDGE_PLANE_3X3(NBEDGE_ROW_2, 2);
+}
+#else
+NBEDGE_APART void nbedge_plane_3x3(const nbedge_conv *layer, const int16_t *plane, int32_t pitch, const int16_t *taps,
+                                   const nbedge_channel *of, int8_t *out) {
+  const int32_t step = layer->filters.channels, stride = layer->stride_x;
+  for (int32_t rows = layer->out_height; rows > 0; rows--, plane += layer->stride_y * pitch) {
+    const int16_t *x = plane;
+    for (int32_t left = layer->out_width; left > 0; left--, x += stride, out += step) {
+      const int16_t *y = x + pitch, *z = y + pitch;
+      int32_t sum = of->bias + x[0] * taps[0] + x[1] * taps[1] + x[2] * taps[2];
+      sum += y[0] * taps[4] + y[1] * taps[5] + y[2] * taps[6] + z[0] * taps[8] + z[1] * taps[9] + z[2] * taps[10];
+      *out = nbedge_byte(sum, of->multiplier, of->half, of->shift);
+    }
+  }
 }
 #endif
 
@@ -107,10 +121,8 @@ void nbedge_depthwise_conv_2d(const nbedge_conv *layer, const int8_t *in, int8_t
   const int32_t taps_in_row = (layer->width + 1) / 2 * 2;
   int16_t *taps = scratch, *plane = taps + layer->height * taps_in_row;
   const int8_t *weights = filters->weights;
-#if NBEDGE_DSP
   const int short_way = filters->fast && layer->height == 3 && layer->width == 3 && layer->dilation_x == 1 &&
                         layer->dilation_y == 1 && layer->stride_x < 3;
-#endif
   memset(taps, 0, (size_t)(2 * layer->height * taps_in_row));
   /* a pair of taps, or of pixels, may reach up to three elements behind the last one */
   for (int32_t i = 0; i < pitch * rows + 3; i++) plane[i] = layer->in_zero;
@@ -120,12 +132,9 @@ void nbedge_depthwise_conv_2d(const nbedge_conv *layer, const int8_t *in, int8_t
     for (int32_t i = 0; i < layer->height; i++)
       for (int32_t j = 0; j < layer->width; j++) taps[i * taps_in_row + j] = *weights++;
     if (c % each == 0) nbedge_gather(layer, in + c / each, plane, pitch, rows);
-#if NBEDGE_DSP
-    if (short_way) {
-      nbedge_plane_3x3(layer, plane, pitch, (const int32_t *)scratch, &of, out + c);
-      continue;
-    }
-#endif
-    nbedge_plane(layer, plane, pitch, taps, &of, out + c);
+    if (short_way)
+      nbedge_plane_3x3(layer, plane, pitch, taps, &of, out + c);
+    else
+      nbedge_plane(layer, plane, pitch, taps, &of, out + c);
   }
 }
