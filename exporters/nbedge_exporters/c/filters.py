@@ -51,22 +51,15 @@ class Filters:
         told = (-1 - shifts if self.fast else shifts).astype(np.int8)
         return bias.reshape(-1, group), multipliers.reshape(-1, group), told.reshape(-1, group)
 
-    def paired(self, packed: NDArray[np.int8]) -> tuple[Constants, ...]:
-        """Return the constants of a convolution, by pairs of channels; both shifts of a pair are in one word."""
-        bias, multipliers, shifts = self.grouped(2)
-        words = shifts[:, :1].astype(np.int32) % 256 + shifts[:, 1:].astype(np.int32) * 256
-        return Constants("weights", packed), Constants("constants", np.concatenate([bias, multipliers, words], 1))
-
-    def single(self) -> tuple[Constants, ...]:
-        """Return the constants of a depthwise convolution."""
-        bias, multipliers, shifts = self.grouped(1)
+    def arrays(self, group: int, packed: NDArray[np.int8]) -> tuple[Constants, ...]:
+        """Return the constants, with groups of so many channels."""
+        bias, multipliers, shifts = self.grouped(group)
         constants = np.concatenate([bias, multipliers], 1)
-        weights = Constants("weights", self.weights.ravel())
-        return weights, Constants("constants", constants), Constants("shifts", shifts.ravel())
+        return Constants("weights", packed), Constants("constants", constants), Constants("shifts", shifts.ravel())
 
-    def fields(self, shifts: str = "0") -> list[object]:
-        """Return the values of the kernels' `nbedge_filters`; `shifts` is the array of single ones."""
-        return ["{own}_weights", "{own}_constants", shifts, len(self.bias), self.zero, int(self.fast)]
+    def fields(self) -> list[object]:
+        """Return the values of the kernels' `nbedge_filters`."""
+        return ["{own}_weights", "{own}_constants", "{own}_shifts", len(self.bias), self.zero, int(self.fast)]
 
     def packed(self, group: int, row: int) -> NDArray[np.int8]:
         """Return the weights by groups of channels, in them by blocks, rows of `row` taps filled up with 0.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nbedge.errors import ExportError
 from nbedge.graph import Graph, Operator, Tensor
 from nbedge_exporters.c import arithmetic as fixed
-from nbedge_exporters.c.filters import BLOCK, filters_of
+from nbedge_exporters.c.filters import BLOCK, Filters, filters_of
 from nbedge_exporters.c.layer import At, Call, Constants, Layer, Program, Scratch, initialiser
 
 #: bytes of an element
@@ -115,13 +115,13 @@ def _strides(site: Site) -> tuple[int, int]:
     return int(site.options["strideH"]), int(site.options["strideW"])
 
 
-def _window(site: Site, filters: list[object], filter_: tuple[int, int]) -> list[object]:
-    """Return the values of the kernels' `nbedge_conv`, of which `filters` are the first."""
+def _window(site: Site, filters: Filters, filter_: tuple[int, int]) -> list[object]:
+    """Return the values of the kernels' `nbedge_conv`."""
     dilation = int(site.options["dilationHFactor"]), int(site.options["dilationWFactor"])
     margins = _margins(site, filter_, dilation)
     zero = int(site.entry().zero_points[0])
     sizes = (*site.entry().shape[1:], *site.output.shape[1:3], *filter_, *_strides(site), *dilation, *margins)
-    return [filters, *sizes, zero, int(_copied(site, filter_, dilation, margins))]
+    return [filters.fields(), *sizes, zero, int(_copied(site, filter_, dilation, margins))]
 
 
 def _copied(site: Site, filter_: tuple[int, int], dilation: tuple[int, int], margins: tuple[int, int]) -> bool:
@@ -143,13 +143,13 @@ def _conv(site: Site) -> Layer:
     site.refuse_unless(ok=depth == site.entry().shape[3], what="its channels come in groups")
     by_channel = np.asarray(data, np.int8).reshape(channels, -1)
     filters = filters_of(site.entry(), weights, _bias(site), site.output, by_channel, site.name)
-    window = _window(site, filters.fields(), (height, width))
+    window = _window(site, filters, (height, width))
     row = -(-width * depth // BLOCK) * BLOCK
     copies = 2 * row if window[-1] else 0
     arguments = ("&{own}", At(site.entry().name), At(site.output.name), Scratch())
     return Layer(
         "CONV_2D", (site.entry().name,), site.output.name, (Call("conv_2d", arguments), *_clamp(site)),
-        filters.paired(filters.packed(2, width * depth)), ("nbedge_conv", initialiser(window)),
+        filters.arrays(2, filters.packed(2, width * depth)), ("nbedge_conv", initialiser(window)),
         scratch=2 * 2 * height * row + copies, macs=site.output.size * by_channel.shape[1],
     )  # fmt: skip
 
@@ -160,7 +160,7 @@ def _depthwise(site: Site) -> Layer:
     _, height, width, channels = data.shape
     by_channel = np.ascontiguousarray(np.asarray(data, np.int8).reshape(-1, channels).T)
     filters = filters_of(site.entry(), weights, _bias(site), site.output, by_channel, site.name)
-    window = _window(site, filters.fields("{own}_shifts"), (height, width))
+    window = _window(site, filters, (height, width))
     arguments = ("&{own}", At(site.entry().name), At(site.output.name), Scratch())
     dilation = int(site.options["dilationHFactor"]), int(site.options["dilationWFactor"])
     rows, pitch = (
@@ -171,7 +171,7 @@ def _depthwise(site: Site) -> Layer:
     return Layer(
         "DEPTHWISE_CONV_2D", (site.entry().name,), site.output.name,
         (Call("depthwise_conv_2d", arguments), *_clamp(site)),
-        filters.single(), ("nbedge_conv", initialiser(window)),
+        filters.arrays(1, filters.weights.ravel()), ("nbedge_conv", initialiser(window)),
         scratch=2 * (height * -(-width // 2) * 2 + rows * pitch + 3), shares=site.entry().name if alone else "",
         macs=site.output.size * by_channel.shape[1],
     )  # fmt: skip

@@ -129,45 +129,35 @@ static inline void nbedge_widen(int16_t *columns, const int8_t *first, const int
   } while (0)
 #endif
 
-/* The bytes of a channel of two pixels, the second of which lies `apart` bytes behind the first. Where there is none,
- * `apart` is 0: its byte is written first. */
-static inline void nbedge_bytes(int32_t first, int32_t second, int32_t multiplier, int32_t twice, int right, int8_t *out,
-                                int32_t apart) {
-  const int32_t half = (int32_t)((uint32_t)twice << right);
-  out[apart] = nbedge_byte(second, multiplier, half, right), out[0] = nbedge_byte(first, multiplier, half, right);
-}
-
-/* All channels of two pixels. */
+/* All channels of two pixels. The bytes of the second are written first: where there is none, it is the first. */
 NBEDGE_LOOP void nbedge_channels(const nbedge_filters *filters, const int16_t *columns, int32_t blocks, int8_t *out,
-                                 int32_t apart) {
-  const int8_t *weights = filters->weights;
+                            int8_t *second) {
+  const int8_t *weights = filters->weights, *shifts = filters->shifts;
   const int32_t *constants = filters->constants, twice = 2 * filters->zero + 1;
-  for (const int8_t *end = out + (filters->channels & -2); out < end; out += 2, constants += 5) {
+  for (int32_t left = filters->channels; left > 0; left -= 2) {
     int32_t a = constants[0], b = constants[1], c = a, d = b;
     NBEDGE_DOT_2X2(a, b, c, d, columns, weights, blocks);
-    const int32_t shifts = constants[4];
-    nbedge_bytes(a, c, constants[2], twice, shifts & 255, out, apart);
-    nbedge_bytes(b, d, constants[3], twice, shifts >> 8, out + 1, apart);
-  }
-  if (filters->channels & 1) {
-    int32_t a = constants[0], b = 0, c = a, d = 0;
-    NBEDGE_DOT_2X2(a, b, c, d, columns, weights, blocks);
-    nbedge_bytes(a, c, constants[2], twice, constants[4] & 255, out, apart);
+    const int32_t m = constants[2], n = constants[3], s = shifts[0], t = shifts[1];
+    const int32_t half = (int32_t)((uint32_t)twice << s), other = (int32_t)((uint32_t)twice << t);
+    constants += 4, shifts += 2;
+    *second++ = nbedge_byte(c, m, half, s), *out++ = nbedge_byte(a, m, half, s);
+    if (left == 1) break;
+    *second++ = nbedge_byte(d, n, other, t), *out++ = nbedge_byte(b, n, other, t);
   }
 }
 
 NBEDGE_LOOP void nbedge_any_channels(const nbedge_filters *filters, const int16_t *columns, int32_t blocks, int8_t *out,
-                                     int32_t apart) {
-  const int8_t *weights = filters->weights;
-  const int32_t *constants = filters->constants, zero = filters->zero;
-  for (const int8_t *end = out + filters->channels; out < end; out += 2, constants += 5) {
+                                int8_t *second) {
+  const int8_t *weights = filters->weights, *shifts = filters->shifts;
+  const int32_t *constants = filters->constants;
+  for (int32_t left = filters->channels; left > 0; left -= 2, constants += 4, shifts += 2) {
     int32_t a = constants[0], b = constants[1], c = a, d = b;
     NBEDGE_DOT_2X2(a, b, c, d, columns, weights, blocks);
-    const int shift = (int8_t)(constants[4] & 255), other = constants[4] >> 8;
-    out[apart] = nbedge_any_byte(c, constants[2], shift, zero), out[0] = nbedge_any_byte(a, constants[2], shift, zero);
-    if (out + 1 == end) break;
-    out[apart + 1] = nbedge_any_byte(d, constants[3], other, zero);
-    out[1] = nbedge_any_byte(b, constants[3], other, zero);
+    *second++ = nbedge_any_byte(c, constants[2], shifts[0], filters->zero);
+    *out++ = nbedge_any_byte(a, constants[2], shifts[0], filters->zero);
+    if (left == 1) break;
+    *second++ = nbedge_any_byte(d, constants[3], shifts[1], filters->zero);
+    *out++ = nbedge_any_byte(b, constants[3], shifts[1], filters->zero);
   }
 }
 
@@ -233,9 +223,9 @@ void nbedge_conv_2d(const nbedge_conv *layer, const int8_t *in, int8_t *out, voi
       nbedge_copied_columns(layer, in, &p, &q, columns, blocks, copies);
     }
     if (layer->filters.fast)
-      nbedge_channels(&layer->filters, columns, blocks * layer->height, out, left > 1 ? channels : 0);
+      nbedge_channels(&layer->filters, columns, blocks * layer->height, out, left > 1 ? out + channels : out);
     else
-      nbedge_any_channels(&layer->filters, columns, blocks * layer->height, out, left > 1 ? channels : 0);
+      nbedge_any_channels(&layer->filters, columns, blocks * layer->height, out, left > 1 ? out + channels : out);
   }
 }
 

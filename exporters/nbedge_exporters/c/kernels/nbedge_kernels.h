@@ -17,8 +17,8 @@
 /* How sums become bytes: real scale = multiplier / 2^31 * 2^shift. Channels come in groups of the layer's size. */
 typedef struct {
   const int8_t *weights;    /* by groups of channels, in each by 4 inputs */
-  const int32_t *constants; /* by groups: a bias for each channel, then a multiplier for each, and of pairs the shifts */
-  const int8_t *shifts;     /* of single channels; where `fast`, how far to the right beyond the first bit */
+  const int32_t *constants; /* by groups: a bias for each channel, then a multiplier for each */
+  const int8_t *shifts;     /* one a channel; where `fast`, how far to the right beyond the first bit */
   int16_t channels;         /* outputs */
   int8_t zero;              /* zero point of the output */
   int8_t fast;              /* 1: every shift is between -21 and -1 and no sum needs more than 30 bits */
