@@ -239,11 +239,14 @@ def test_the_compiler_for_arm_builds_the_library(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([SAMPLES / "fashion_mnist/exports/fashion_mnist.fp32.tflite"], "is float32, not quantized int8"),
-        ([SAMPLES / "fashion_mnist/exports/fashion_mnist.int8.onnx"], "takes an int8 .tflite file"),
+        ([SAMPLES / "fashion_mnist/exports/fashion_mnist.fp32.tflite"], "is of the scheme fp32"),
+        ([SAMPLES / "fashion_mnist/exports/fashion_mnist.int8.onnx"], "takes a .tflite file"),
         ([CELLS, CELLS], "takes one file, not 2"),
         ([CELLS, "--name", "my-net"], "is no name of C"),
         ([CELLS, "--name", "switch"], "is no name of C"),
+        ([CELLS, "--name", "golden"], "is the name of another file"),
+        ([CELLS, "--name", "string"], "is the name of another file"),
+        ([CELLS, "--name", "nbedge_conv"], "is the name of another file"),
         ([CELLS, "--core", "cortex-m99"], "cortex-m99"),
         ([CELLS, "--picture", "x.png"], "--picture has no effect on the target c"),
         ([TINY / "vww_96_int8.tflite", "--data", "folder:x"], "has no sidecar"),

@@ -215,7 +215,7 @@ BAD = [
     Bad("bench cut.onnx --on ssh://pi:secret@raspberrypi", ("password",)),
     Bad("bench cut.onnx --on emulated:cortex-m99", ("'cortex-m99'", "cortex-a72", "cortex-m4")),
     Bad("bench cut.onnx --setup", ("--setup has no effect here", "leave it out")),
-    Bad("export tiny.safetensors --format onxx --calib folder:pictures", ("'onxx'", "installed are onnx: ")),
+    Bad("export tiny.safetensors --format onxx --calib folder:pictures", ("'onxx'", "installed are c: ")),
     Bad("export tiny.safetensors --quant int9 --calib folder:pictures", ("'int9'", "choose from fp32")),
     # runs
     Bad("report pictures", ("pictures holds no run", "give the folder of")),

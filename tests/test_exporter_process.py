@@ -21,6 +21,7 @@ class Exporter:
     produces: str
     how: object = None
     consumes: str = "torch"
+    source: str = "fp32"
     schemes: frozenset = frozenset({"fp32"})
     backend: str = "faulty"
     options: dict = field(default_factory=dict)

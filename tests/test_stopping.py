@@ -41,7 +41,11 @@ def within(seconds: float, true: Callable[[], bool]) -> bool:
 def test_the_agent_ends_with_the_process_that_started_it(tmp_path: Path, number: int, status: int) -> None:
     command = [sys.executable, "-m", "nbedge", "bench", str(FILE), "--seconds", "60"]
     variables = {**os.environ, "TMPDIR": str(tmp_path)}
-    running = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        # a shell starts what runs in the background with SIGINT ignored, and so would this be
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     try:
         assert within(20, lambda: bool(agents(tmp_path)))
         time.sleep(0.5)  # it has read its job

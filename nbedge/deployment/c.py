@@ -9,7 +9,7 @@ import numpy as np
 from nbedge.deployment.boards import Board, board_of, core_for
 from nbedge.deployment.chart import draw
 from nbedge.deployment.fit import Fit, Need, fit_of, refuse_misfit
-from nbedge.deployment.micro import CORE, Subject, subject_of
+from nbedge.deployment.micro import CORE, Subject, file_of, refuse_scheme, subject_of
 from nbedge.deployment.request import Request, Used
 from nbedge.deployment.timeline import Timeline, of_manifest
 from nbedge.device import image
@@ -22,6 +22,8 @@ from nbedge.runtime.runner import batches
 
 #: of the compiler, for the figures of a board: the Makefile's own
 OPTIMIZATION = "-O2"
+#: that the C exporter computes
+SCHEMES = ("int8", "int8-float-io")
 
 
 def write(request: Request, folder: Path) -> Used:
@@ -36,6 +38,7 @@ def write(request: Request, folder: Path) -> Used:
     board = board_of(request.board) if request.board is not None else None
     core = core_for(request.core, board, CORE)
     tools = toolchain() if board else None
+    refuse_scheme(file_of(request), request.target, SCHEMES)
     subject = subject_of(request)
     target = folder / f"{subject.name}.c"
     with TemporaryDirectory() as work:

@@ -25,7 +25,10 @@ def refuse_foreign(folder: Path, overwrite: bool) -> None:
     for path, sha256 in inventory(folder).items():
         if known.get(path) != sha256:
             what = "was changed since" if path in known else "was not written by nbedge"
-            raise InputError(f"{folder / path} {what}, and --overwrite would delete it; move it away first")
+            raise InputError(
+                f"{folder / path} {what}, and --overwrite would delete it; move it away first, or run make clean if "
+                "make has built it"
+            )
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What the targets for microcontrollers share: the file, its name in C, its inputs, and what it answers to them."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,12 @@ _KEYWORDS = frozenset({
     "asm", "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",
     "float", "for", "goto", "if", "inline", "int", "long", "main", "register", "restrict", "return", "short", "signed",
     "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while",
+})  # fmt: skip
+#: names of files that lie beside the network's, and of headers of C
+_TAKEN = frozenset({
+    "golden", "example", "deployment", "memory", "complex", "ctype", "errno", "fenv", "inttypes", "limits", "locale",
+    "math", "setjmp", "stdarg", "stdbool", "stddef", "stdint", "stdio", "stdlib", "string", "tgmath", "time", "wchar",
+    "wctype",
 })  # fmt: skip
 
 
@@ -84,8 +91,21 @@ def file_of(request: Request) -> Path:
         )
     (path,) = request.paths
     if files.existing(path, "the file").suffix != ".tflite":
-        raise InputError(f"{path}: the target {request.target} takes an int8 .tflite file; nbedge export writes it")
+        raise InputError(f"{path}: the target {request.target} takes a .tflite file; nbedge export writes it")
     return path
+
+
+def refuse_scheme(path: Path, target: str, schemes: Sequence[str]) -> None:
+    """Refuse a file of ours that is of another scheme; a file without a sidecar is judged by its operators.
+
+    Raises:
+        InputError: it is one.
+    """
+    if artifact.sidecar(path).exists() and (scheme := artifact.read(path).scheme) not in schemes:
+        raise InputError(
+            f"{path} is of the scheme {scheme}, and the target {target} takes {' or '.join(schemes)}; export it with "
+            f"--quant {schemes[0]}"
+        )
 
 
 def subject_of(request: Request) -> Subject:
@@ -101,6 +121,8 @@ def subject_of(request: Request) -> Subject:
         raise InputError(
             f"--name {name!r} is no name of C; use letters, digits and _, a letter first, and no word of the language"
         )
+    if name in _TAKEN or name.startswith("nbedge"):
+        raise InputError(f"--name {name!r} is the name of another file or of a header of C; choose another one")
     _refuse_open_sizes(path)
     about = artifact.read(path) if artifact.sidecar(path).exists() else None
     runner = open_file(path, "tflm")

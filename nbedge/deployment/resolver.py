@@ -2,8 +2,6 @@
 
 from nbedge.errors import ExportError
 from nbedge.graph import Graph
-from nbedge.verification.equivalence import Verdict
-from nbedge.verification.lint import lacking
 
 #: operators whose method of MicroMutableOpResolver is not spelled like their parts
 _SPELLED = {
@@ -18,6 +16,10 @@ def refuse_lacking(graph: Graph) -> None:
     Raises:
         ExportError: it lacks an operator, or a weight lies outside the flatbuffer.
     """
+    # these load torch, which naming the targets does not need
+    from nbedge.verification.equivalence import Verdict
+    from nbedge.verification.lint import lacking
+
     failed = [check for check in lacking(graph, "tflm") if check.verdict is Verdict.FAIL]
     if failed:
         told = "; ".join(f"{check.name}: {check.detail}" for check in failed)

@@ -14,7 +14,7 @@ from nbedge.deployment.boards import Board, board_of, core_for
 from nbedge.deployment.contents import write_templates
 from nbedge.deployment.fit import Fit, Need, fit_of, refuse_misfit
 from nbedge.deployment.margin import REVISION, aligned, scratch_of
-from nbedge.deployment.micro import CORE, GOLDEN, Subject, file_of, subject_of
+from nbedge.deployment.micro import CORE, GOLDEN, Subject, file_of, refuse_scheme, subject_of
 from nbedge.deployment.request import Request, Used
 from nbedge.deployment.resolver import method, operators_of, refuse_lacking
 from nbedge.device.cores import Core
@@ -23,6 +23,8 @@ from nbedge.graph import Graph, read
 from nbedge.runtime.arena import Arena, measure_arena
 from nbedge.runtime.runner import batches, raw_answers
 
+#: what TFLite Micro computes
+SCHEMES = ("int8", "int8-float-io", "int8x16", "fp32")
 TEMPLATES = ("NAME.h", "NAME.cc", "NAME_ops.h", "example.cc", "README.md")
 
 
@@ -70,6 +72,7 @@ def write(request: Request, folder: Path) -> Used:
     """
     board = board_of(request.board) if request.board is not None else None
     core = core_for(request.core, board, CORE)
+    refuse_scheme(file_of(request), request.target, SCHEMES)
     graph = read(file_of(request))
     refuse_lacking(graph)
     subject = subject_of(request)

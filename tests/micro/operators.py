@@ -176,7 +176,10 @@ def function(kind: str, result: str = "any") -> st.SearchStrategy[Net]:
     @st.composite
     def made(draw: Draw) -> Net:
         entry = _activation(draw, (1, 16, 16, 1), -8, 1)
-        any_scale = Tensor(entry.shape, scale=draw(scales(-8, 1)), zero=draw(zeros))
+        # TFLite's hard swish takes no result whose scale is less than a 128th of the input's
+        factor = draw(scales(-6, 6))
+        scale = float(np.asarray(entry.scale, np.float32) * np.float32(factor))
+        any_scale = Tensor(entry.shape, scale=scale, zero=draw(zeros))
         ends = {"any": any_scale, "same": entry, "probability": Tensor(entry.shape, scale=1 / 256, zero=-128)}
         table = {"HARD_SWISH": "HardSwishOptions"}.get(kind, "")
         return Net([entry, ends[result]], [Op(kind, [0], [1], table)])

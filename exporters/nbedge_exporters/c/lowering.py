@@ -82,7 +82,9 @@ class Site:
         """
         for tensor in tensors or (self.entry(), self.output):
             fits = tensor.dtype == "int8" and len(tensor.scales) >= 1
-            self.refuse_unless(ok=fits, what=f"{tensor.name} is {tensor.dtype}, not quantized int8")
+            self.refuse_unless(
+                ok=fits, what=f"{tensor.name} is {tensor.dtype}, not quantized int8 as in a file of --quant int8"
+            )
 
 
 def _limits(site: Site) -> tuple[int, int]:

@@ -40,7 +40,7 @@ static inline int32_t nbedge_plus_product(int32_t c, int32_t a, int32_t b) {
 
 /* x / 2^n, rounded to the nearest, halves away from zero */
 static inline int32_t nbedge_shifted(int32_t x, int n) {
-  const int32_t rest = (int32_t)(x & (((uint32_t)1 << n) - 1)), half = (int32_t)((((uint32_t)1 << n) - 1) >> 1);
+  const int32_t rest = (int32_t)((uint32_t)x & (((uint32_t)1 << n) - 1)), half = (int32_t)((((uint32_t)1 << n) - 1) >> 1);
   return (x >> n) + (rest > half + (x < 0));
 }
 

@@ -40,7 +40,7 @@ static inline void nbedge_widen(int16_t *columns, const int8_t *first, const int
 /* A block of two channels and of two pixels is 16 products. The quick one takes all fourteen registers: one load brings
  * both pixels, in four that must be in order. Code that does not depend on its place has thirteen, and so may code of
  * -Os; define NBEDGE_SPARE_REGISTERS where the compiler misses one for other reasons, such as -ffixed-r9. */
-#if defined(__clang__) || defined(__PIC__) || defined(__OPTIMIZE_SIZE__)
+#if !defined(NBEDGE_SPARE_REGISTERS) && (defined(__clang__) || defined(__PIC__) || defined(__OPTIMIZE_SIZE__))
 #define NBEDGE_SPARE_REGISTERS
 #endif
 #if NBEDGE_DSP && !defined(NBEDGE_SPARE_REGISTERS)
