@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from nbedge.benchmark import sessions
+from nbedge.benchmark.baseline import Limit
+from nbedge.cli import gates
+from nbedge.errors import GateError
 
 
 def row(**more: Any) -> dict[str, Any]:
@@ -70,3 +73,24 @@ def test_what_has_no_effect_beside_it_is_refused(tmp_path: Path, words: tuple[st
     done = shown("--compare", old, old, *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"{words[0]} has no effect here: --compare shows two stored sessions and measures nothing" in done.stderr
+
+
+def test_all_limits_that_are_exceeded_are_told() -> None:
+    row = {"file": "a.tflite", "path": "a.tflite", "runtime": "c", "kernels": "c", "threads": 1}
+    old = [{**row, "size_bytes": 100, "arena_bytes": 100, "flash_bytes": 100}]
+    new = [{**row, "size_bytes": 200, "arena_bytes": 100, "flash_bytes": 300}]
+    limits = [Limit.parse(text) for text in ("size:1.1", "arena:1.1", "flash:1.1")]
+    told: list[str] = []
+    with pytest.raises(GateError, match=r"size .*; and flash ") as failed:
+        told.extend(gates.passed(new, None, old, limits))
+    assert "arena" not in str(failed.value)
+
+
+def test_what_is_kept_is_told_before_what_is_not() -> None:
+    row = {"file": "a.tflite", "path": "a.tflite", "runtime": "c", "kernels": "c", "threads": 1}
+    lines = gates.passed([{**row, "size_bytes": 100, "arena_bytes": 200}], None,
+                         [{**row, "size_bytes": 100, "arena_bytes": 100}],
+                         [Limit.parse("arena:1.1"), Limit.parse("size:1.1")])  # fmt: skip
+    assert next(lines).startswith("passed: size")
+    with pytest.raises(GateError):
+        next(lines)

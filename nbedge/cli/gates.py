@@ -81,14 +81,24 @@ def passed(rows: Rows, compared: Comparison | None, old: Rows, limits: Sequence[
     """Yield a sentence for each limit that is kept.
 
     Raises:
-        GateError: one is not.
+        GateError: others are not; all of them are told.
         InputError: one cannot be judged.
     """
+    failed = []
     for limit in limits:
-        if limit.metric == baseline.RATIO:
-            yield _not_slower(compared, limit.times)
-        else:
-            yield from (_not_grown(limit, row, baseline.matching(row, old)) for row in rows)
+        for row in rows[:1] if limit.metric == baseline.RATIO else rows:
+            try:
+                yield _kept(limit, row, compared, old)
+            except GateError as error:
+                failed.append(str(error))
+    if failed:
+        raise GateError("; and ".join(failed))
+
+
+def _kept(limit: Limit, row: baseline.Row, compared: Comparison | None, old: Rows) -> str:
+    if limit.metric == baseline.RATIO:
+        return _not_slower(compared, limit.times)
+    return _not_grown(limit, row, baseline.matching(row, old))
 
 
 def _not_slower(compared: Comparison | None, times: float) -> str:
