@@ -108,12 +108,13 @@ def _worker(order: Asked) -> None:
 def work(order: Asked) -> int:
     """Do slices of the study in this process until none is left, or time is up; return the exit status."""
     torch.set_num_threads(1)
+    revision = results.revision()
     wanted = study.read(order.study)
     # choices are made before pictures are read: a study that is not tuned yet is refused at once
     listed = list(wanted.trials() if order.tuning else wanted.jobs(results.best_rates(results.lines(order.file))))
     datasets = _datasets(order, wanted)
     queue = [jobs.planned(job, wanted.pictures, datasets) for job in listed]
-    place = slices.Place(order.work / "states", order.file, torch.device(order.device), 60 * order.slice)
+    place = slices.Place(order.work / "states", order.file, torch.device(order.device), 60 * order.slice, revision)
     left = slices.work(queue, place, lambda text: print(text, flush=True), 60 * order.minutes)
     print(f"{len(queue) - left} of {len(queue)} runs have their line in {order.file}", flush=True)
     return 3 if left else 0

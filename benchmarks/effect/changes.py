@@ -11,7 +11,7 @@ from effect.batches import Feeder, normalised
 from effect.networks import Task
 from effect.pictures import Dataset
 from nbedge import contract, expand, propose, prune_channels, verify
-from nbedge.blocks import squeeze_
+from nbedge.blocks import Squeezed, expanded_blocks, squeeze_
 from nbedge.errors import GateError
 from nbedge.selection import parse
 from nbedge.slopes import set_slope_
@@ -43,8 +43,12 @@ class Setting:
         return effect.networks.build(self.network, self.task, self.seed, wider)
 
     def macs(self, model: nn.Module) -> int:
-        """Return the multiply-accumulates of `model` for one input."""
-        return cost(model, self.task.example).macs
+        """Return the multiply-accumulates of `model` for one input; a squeezed giant runs as the tiny network.
+
+        What merging its factors takes, once a step, is not counted.
+        """
+        squeezed = any(isinstance(block, Squeezed) for _, block in expanded_blocks(model))
+        return cost(self.tiny() if squeezed else model, self.task.example).macs
 
     def held(self, count: int) -> Tensor:
         """Return `count` validation inputs (n, c, h, w), evenly spaced, on the CPU."""
@@ -125,6 +129,19 @@ class Squeeze:
     def __call__(self, model: nn.Module | None, setting: Setting) -> nn.Module:
         """Return the same network, squeezed."""
         squeeze_(_present(model))
+        return _present(model)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Several changes, one after the other."""
+
+    changes: tuple[Change, ...]
+
+    def __call__(self, model: nn.Module | None, setting: Setting) -> nn.Module:
+        """Return what the last one makes."""
+        for change in self.changes:
+            model = change(model, setting)
         return _present(model)
 
 

@@ -14,7 +14,7 @@ from effect.batches import accuracy
 from effect.changes import refuse_other
 from effect.jobs import Planned
 from effect.methods import NO_LARGER, TINY
-from effect.results import Line, append, lines, revision
+from effect.results import Line, append, lines
 from effect.training import State, advance, begin
 from nbedge import files
 from nbedge.errors import GateError
@@ -36,12 +36,14 @@ class Place:
         results: file of lines.
         device: that trains.
         slice: seconds until a slice ends.
+        revision: of the code, when the process started.
     """
 
     states: Path
     results: Path
     device: torch.device
     slice: float = SLICE
+    revision: str = ""
 
     def state(self, key: str) -> Path:
         """Return the file of a phase's state."""
@@ -175,7 +177,7 @@ def line(job: Planned, state: State, place: Place) -> Line:
         learning_rate=j.optimizer.learning_rate,
         epochs=sum(row["epochs"] for row, phase in zip(state.history, job.phases, strict=False) if not phase.first),
         phases=state.history, training_macs=state.macs, seconds=round(state.seconds, 1), device=_device(place.device),
-        validation=found["validation"] or 0.0, test=found["test"], diverged=state.diverged, revision=revision(),
+        validation=found["validation"] or 0.0, test=found["test"], diverged=state.diverged, revision=place.revision,
         torch=str(torch.__version__), tuning=j.tuning,
     )  # fmt: skip
 
