@@ -6,6 +6,7 @@ from typing import ClassVar, Protocol
 from effect.changes import Chain, Contract, Expand, Fresh, NewHead, Prune, Sites, Squeeze
 from effect.objectives import Labels, Teacher, Virtual
 from effect.phases import Phase, Rising
+from effect.widening import Augmented, Narrow, Widen
 
 #: what a method ends with: exactly the tiny network, one that costs no more, or one that cannot be deployed as tiny
 TINY, NO_LARGER, GIANT = "tiny", "no larger", "giant"
@@ -300,10 +301,29 @@ class BoostedTransfer:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class NetAug:
+    """The tiny network, trained inside wider ones that share its weights: see `effect.widening`.
+
+    Attributes:
+        widths: of the wider networks, over the tiny one's, rising.
+        weight: of their loss.
+    """
+
+    ends: ClassVar[str] = TINY
+    widths: tuple[float, ...] = (2.0, 3.0)
+    weight: float = 1.0
+
+    def phases(self, epochs: float) -> tuple[Phase, ...]:
+        """Return one phase."""
+        goal = Augmented(self.widths, self.weight)
+        return (Phase("augmented", epochs, Widen(self.widths), goal=goal, finish=(Narrow(),)),)
+
+
 #: word in a study -> class
 KINDS: dict[str, type[Method]] = {
     "vanilla": Vanilla, "two-phase": TwoPhase, "giant": Giant, "netbooster": NetBooster, "distilled": Distilled,
     "squeezed-tail": SqueezedTail, "one-cycle": OneCycle, "continued": Continued, "linear": Linear,
     "straight": Straight, "branched": Branched, "taught": Taught, "teacher-free": TeacherFreed, "pruned": Pruned,
-    "same-cost": SameCost, "pretrained": Pretrained, "boosted-transfer": BoostedTransfer,
+    "netaug": NetAug, "same-cost": SameCost, "pretrained": Pretrained, "boosted-transfer": BoostedTransfer,
 }  # fmt: skip

@@ -79,6 +79,9 @@ class Study:
                     raise InputError(f"{what} names {name!r}; choose from {', '.join(known)}")
         if bool(self.learning_rate) == bool(self.tune.grid):
             raise InputError("give either learning_rate or tune.grid")
+        chained = sorted(set(self.tune.like) & set(self.tune.like.values()))
+        if chained:
+            raise InputError(f"tune.like names {chained[0]}, which itself is like another; name that one")
         both = set(self.seeds) & set(self.tune.seeds)
         if self.tune.grid and both:
             raise InputError(

@@ -91,7 +91,8 @@ def advance(state: State, phase: Phase, setting: Setting, optimizer: Optimizer, 
     began = time.perf_counter()
     device = setting.dataset.train.images.device
     model = state.model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    _train(state, model, phase, setting, optimizer, until)
+    with torch.random.fork_rng():
+        _train(state, model, phase, setting, optimizer, until)
     state.model = model.to("cpu", memory_format=torch.contiguous_format).eval()
     state.seconds += time.perf_counter() - began
     if state.step >= state.price.steps and not state.diverged:
@@ -114,6 +115,7 @@ def _train(
         slopes(state.step)
         for group in sgd.param_groups:
             group["lr"] = optimizer.learning_rate * phase.factor * schedule.share(state.step)
+        torch.manual_seed((setting.seed * 1_000_003 + state.step) % 2**63)  # of what a loss or dropout draws
         sgd.zero_grad()
         loss = objective(model, *feeder.batch(state.step))
         loss.backward()  # type: ignore[no-untyped-call]
