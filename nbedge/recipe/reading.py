@@ -25,7 +25,7 @@ def read(path: Path) -> Recipe:
         table = tomllib.loads(files.existing(path, "the recipe").read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path} is no TOML: {error}") from error
-    recipe: Recipe = _record(Recipe, table, str(path), "")
+    recipe: Recipe = record(Recipe, table, str(path), "")
     _, separator, source = recipe.data.source.partition(":")
     if not (separator and source):
         raise InputError(f"{path}: data.source is {recipe.data.source!r}; write KIND:PATH, for example folder:pictures")
@@ -50,7 +50,7 @@ def _anchored(recipe: Recipe, folder: Path) -> dict[str, Any]:
     return {"transfer": TransferSection(giant, control), "distill": distill}
 
 
-def _record(kind: type[Any], table: Any, place: str, prefix: str) -> Any:
+def record(kind: type[Any], table: Any, place: str, prefix: str) -> Any:
     """Read `table` into the dataclass `kind`; `place` and `prefix` say where, for the messages."""
     if not isinstance(table, dict):
         raise InputError(f"{place}: {prefix.rstrip('.')} is {table!r}; write a table [{prefix.rstrip('.')}]")
@@ -79,7 +79,7 @@ def _required(kind: type[Any], name: str) -> bool:
 def _value(kind: Any, value: Any, place: str, key: str) -> Any:
     """Return `value` as `kind`, or say what was expected."""
     if is_dataclass(kind) and isinstance(kind, type):
-        return _record(kind, value, place, key + ".")
+        return record(kind, value, place, key + ".")
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is tuple and isinstance(value, list):
         wanted = [arguments[0]] * len(value) if arguments[-1] is ... else list(arguments)
