@@ -118,7 +118,7 @@ def test_methods_that_begin_alike_share_what_they_share(undisturbed: Path) -> No
 
 @pytest.mark.group("train")
 def test_a_killed_run_resumes_to_the_same_result(few: Path, undisturbed: Path, tmp_path: Path) -> None:
-    told = command(few, tmp_path, "--slice", "0.003")  # a fraction of a second: a phase takes several
+    told = command(few, tmp_path, "--slice", "0.0003")  # some milliseconds: a phase takes several
     with subprocess.Popen(told, env=environment(), stdout=subprocess.DEVNULL) as process:
         until = time.monotonic() + 120
         while not done(tmp_path) and time.monotonic() < until:
