@@ -57,7 +57,7 @@ class Setting:
 
 
 class Change(Protocol):
-    """Something done to a network, on the CPU; it is frozen, and its `repr` is part of what identifies a run."""
+    """Something done to a network, on the CPU; it is frozen, and its words are part of what identifies a run."""
 
     def __call__(self, model: nn.Module | None, setting: Setting) -> nn.Module:
         """Return the changed network; `model` is what the phase before left, None in the first phase."""

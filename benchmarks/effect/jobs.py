@@ -1,22 +1,18 @@
 """A job: one method on one network, pictures, seed and learning rate; its phases, and what identifies their results."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from torch import nn
 
 from effect.changes import Setting
+from effect.identity import digest
 from effect.methods import Method, SameCost, Vanilla
 from effect.phases import Phase, price
 from effect.pictures import Dataset, Wanted
 from effect.training import Optimizer
 from nbedge.errors import InputError
 from nbedge.training.sampling import steps_per_epoch
-
-#: raised when the same words train otherwise than before: states and lines of other numbers are not gone on with
-PROTOCOL = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +42,8 @@ class Job:
     @property
     def key(self) -> str:
         """What identifies the job among the lines of results: changed values give another key."""
-        told = [PROTOCOL, repr(self.method), self.network, self.data, self.seed, repr(self.optimizer), self.epochs]
-        return _digest([*told, self.tuning])
-
-
-def _digest(values: list[object]) -> str:
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+        case = (self.method, self.network, self.data, self.seed, self.optimizer, float(self.epochs), self.tuning)
+        return digest(*case)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,9 +79,8 @@ def planned(job: Job, wanted: Mapping[str, Wanted], datasets: Mapping[str, Datas
     if any(phase.first for phase in phases) and not before:
         raise InputError(f"{job.name} is a transfer; give data.{job.data}.before, the pictures that come first")
     settings = tuple(first if phase.first else setting for phase in phases)
-    told = [(s.dataset.fingerprint, repr(phase)) for s, phase in zip(settings, phases, strict=True)]
-    same = [PROTOCOL, job.network, job.seed, repr(job.optimizer)]
-    keys = tuple(_digest([*same, *told[: index + 1]]) for index in range(len(phases)))
+    told = tuple((s.dataset.fingerprint, phase) for s, phase in zip(settings, phases, strict=True))
+    keys = tuple(digest(job.network, job.seed, job.optimizer, told[: index + 1]) for index in range(len(phases)))
     return Planned(job, phases, settings, keys)
 
 

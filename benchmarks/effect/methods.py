@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from effect.changes import Chain, Contract, Expand, Fresh, NewHead, Prune, Sites, Squeeze
+from effect.averaging import Average
+from effect.changes import Chain, Contract, Expand, Fresh, NewHead, Prune, Reestimate, Sites, Squeeze
 from effect.objectives import Labels, Teacher, Virtual
 from effect.phases import Phase, Rising
 from effect.widening import Augmented, Narrow, Widen
@@ -22,6 +23,7 @@ BRANCHES = Sites(block="branches", ratio=3, choose="name:*")
 QUARTER = Rising()
 SECOND_QUARTER = Rising(0.25, 0.5)
 EARLY = Rising(0.2, 0.55)
+LATE = Rising(0.4, 0.9)
 #: the giant as a teacher, the virtual one, and pruning by the same share everywhere
 GIANT_TEACHER = Teacher()
 VIRTUAL = Virtual()
@@ -39,14 +41,20 @@ class Method(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Vanilla:
-    """The tiny network in one cosine: the control."""
+    """The tiny network in one cosine: the control.
+
+    Attributes:
+        smoothing: of the labels.
+        decay: of an average of the weights over the second half; 0: none.
+    """
 
     ends: ClassVar[str] = TINY
     smoothing: float = 0.0
+    decay: float = 0.0
 
     def phases(self, epochs: float) -> tuple[Phase, ...]:
         """Return one phase."""
-        return (Phase("tiny", epochs, Fresh(), goal=Labels(self.smoothing)),)
+        return (Phase("tiny", epochs, Fresh(), goal=Labels(self.smoothing), average=Average(self.decay)),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,7 @@ class NetBooster:
         first: share of the epochs that trains the giant at slope 0.
         slopes: in the tuning; by default linear, over its first quarter.
         factor: on the learning rate of the tuning.
+        decay: of an average of the weights over the second half of the tuning; 0: none.
     """
 
     ends: ClassVar[str] = TINY
@@ -92,15 +101,71 @@ class NetBooster:
     first: float = 0.5
     slopes: Rising = QUARTER
     factor: float = 1.0
+    decay: float = 0.0
 
     def phases(self, epochs: float) -> tuple[Phase, ...]:
         """Return giant and tuning."""
         return (
             Phase("giant", self.first * epochs, Expand(self.sites)),
             Phase(
-                "tuning", (1 - self.first) * epochs, slopes=self.slopes, factor=self.factor, finish=(Contract(),)
+                "tuning", (1 - self.first) * epochs, slopes=self.slopes, factor=self.factor,
+                average=Average(self.decay), finish=(Contract(),),
             ),
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Reestimated:
+    """NetBooster whose BatchNorm statistics are measured anew, on `pictures` pictures, before it is contracted."""
+
+    ends: ClassVar[str] = TINY
+    sites: Sites = PUBLISHED
+    first: float = 0.5
+    slopes: Rising = QUARTER
+    pictures: int = 4096
+
+    def phases(self, epochs: float) -> tuple[Phase, ...]:
+        """Return giant and tuning."""
+        finish = (Reestimate(self.pictures), Contract())
+        return (
+            Phase("giant", self.first * epochs, Expand(self.sites)),
+            Phase("tuning", (1 - self.first) * epochs, slopes=self.slopes, finish=finish),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """Blocks that change nothing at first are put in, straightened and contracted, several times, in a single cosine.
+
+    Attributes:
+        sites: of each round.
+        number: of rounds.
+        first: share of the epochs before the first round, of the tiny network alone.
+        last: share of the epochs behind the last round.
+        slopes: in a round.
+    """
+
+    ends: ClassVar[str] = TINY
+    sites: Sites = SILENT
+    number: int = 2
+    first: float = 0.3
+    last: float = 0.1
+    slopes: Rising = LATE
+
+    def phases(self, epochs: float) -> tuple[Phase, ...]:
+        """Return the tiny network's training, the rounds, and the rest."""
+        begin, end = self.first * epochs, self.last * epochs
+        each = (epochs - begin - end) / self.number
+        phases = [Phase("tiny", begin, Fresh(), after=epochs - begin)]
+        for index in range(self.number):
+            before = begin + index * each
+            phases.append(
+                Phase(
+                    f"round {index + 1}", each, Expand(self.sites), self.slopes, before=before,
+                    after=epochs - before - each, finish=(Contract(),),
+                )
+            )  # fmt: skip
+        return (*phases, Phase("rest", end, before=epochs - end))
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +388,8 @@ class NetAug:
 #: word in a study -> class
 KINDS: dict[str, type[Method]] = {
     "vanilla": Vanilla, "two-phase": TwoPhase, "giant": Giant, "netbooster": NetBooster, "distilled": Distilled,
-    "squeezed-tail": SqueezedTail, "one-cycle": OneCycle, "continued": Continued, "linear": Linear,
+    "squeezed-tail": SqueezedTail, "one-cycle": OneCycle, "continued": Continued, "reestimated": Reestimated,
+    "rounds": Rounds, "linear": Linear,
     "straight": Straight, "branched": Branched, "taught": Taught, "teacher-free": TeacherFreed, "pruned": Pruned,
     "netaug": NetAug, "same-cost": SameCost, "pretrained": Pretrained, "boosted-transfer": BoostedTransfer,
 }  # fmt: skip

@@ -12,7 +12,7 @@ from nbedge.distillation import CrossEntropy, Distillation, Objective, TeacherFr
 
 
 class Goal(Protocol):
-    """An objective before it is made for one run; frozen, and its `repr` is part of what identifies the run."""
+    """An objective before it is made for one run; frozen, and its words are part of what identifies the run."""
 
     def made(self, previous: nn.Module | None, setting: Setting) -> Objective:
         """Return the objective; `previous` is the network as the phase before left it."""

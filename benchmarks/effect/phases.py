@@ -6,6 +6,7 @@ from typing import Protocol
 
 from torch import nn
 
+from effect.averaging import Average
 from effect.changes import Change, Keep, Setting
 from effect.objectives import Goal, Labels
 from nbedge.linearization import ORDERS, PLT
@@ -64,12 +65,12 @@ class Rising:
         return apply
 
 
-KEEP, STILL, LABELS = Keep(), Still(), Labels()
+KEEP, STILL, LABELS, LAST = Keep(), Still(), Labels(), Average()
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One phase; its `repr`, with those of the phases before it, is what identifies its result.
+    """One phase; its words, with those of the phases before it, is what identifies its result.
 
     Attributes:
         name: for people.
@@ -80,6 +81,7 @@ class Phase:
         factor: on the run's learning rate.
         before: epochs of earlier phases, and
         after: of later ones, that share one cosine with this one.
+        average: of the weights, taken as the result.
         finish: done to the network at the end of the phase.
         first: in a transfer, it is trained on the pictures that come first.
     """
@@ -92,6 +94,7 @@ class Phase:
     factor: float = 1.0
     before: float = 0.0
     after: float = 0.0
+    average: Average = LAST
     finish: tuple[Change, ...] = ()
     first: bool = False
 

@@ -12,6 +12,7 @@ import torch
 
 from effect.batches import accuracy
 from effect.changes import refuse_other
+from effect.identity import words
 from effect.jobs import Planned
 from effect.methods import NO_LARGER, TINY
 from effect.results import Line, append, lines
@@ -172,7 +173,7 @@ def line(job: Planned, state: State, place: Place) -> Line:
         for name, part in parts.items()
     }
     return Line(
-        key=j.key, method=j.name, told=repr(j.method), ends=j.method.ends, network=j.network,
+        key=j.key, method=j.name, told=words(j.method), ends=j.method.ends, network=j.network,
         parameters=size.parameters, macs=size.macs, data=j.data, fingerprint=setting.dataset.fingerprint, seed=j.seed,
         learning_rate=j.optimizer.learning_rate,
         epochs=sum(row["epochs"] for row, phase in zip(state.history, job.phases, strict=False) if not phase.first),

@@ -13,6 +13,7 @@ from torch import nn
 from effect.batches import Feeder
 from effect.changes import Setting
 from effect.phases import Phase, Price, price
+from nbedge.slopes import copy_slopes_
 from nbedge.training.sampling import steps_per_epoch
 from nbedge.training.schedule import Schedule
 
@@ -47,6 +48,7 @@ class State:
         previous: the network as the phase before left it.
         step: of the phase that comes next.
         momentum: state of the optimizer; None before the first step and behind the last.
+        average: of the weights, once it has begun; None behind the last step.
         price: of the phase.
         seconds: of the clock, in this phase and those before.
         macs: of training, likewise.
@@ -60,6 +62,7 @@ class State:
     price: Price
     step: int = 0
     momentum: dict[str, Any] | None = None
+    average: nn.Module | None = None
     seconds: float = 0.0
     macs: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -93,20 +96,30 @@ def advance(state: State, phase: Phase, setting: Setting, optimizer: Optimizer, 
     model = state.model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     with torch.random.fork_rng():
         _train(state, model, phase, setting, optimizer, until)
-    state.model = model.to("cpu", memory_format=torch.contiguous_format).eval()
+    state.model = _home(model)
+    state.average = _home(state.average) if state.average else None
     state.seconds += time.perf_counter() - began
     if state.step >= state.price.steps and not state.diverged:
+        state.model = state.average or state.model
         for change in phase.finish:
             state.model = change(state.model, setting)
-        state.finished, state.momentum = True, None
+        state.finished, state.momentum, state.average = True, None, None
         state.macs += state.price.of(min(optimizer.batch, len(setting.dataset.train)))
+
+
+def _home(model: nn.Module) -> nn.Module:
+    home: nn.Module = model.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    return home
 
 
 def _train(
     state: State, model: nn.Module, phase: Phase, setting: Setting, optimizer: Optimizer, until: Callable[[], bool]
 ) -> None:
+    device = setting.dataset.train.images.device
     feeder = Feeder(setting.dataset, setting.seed, optimizer.batch)
     sgd, schedule = optimizer.made(model), _schedule(phase, feeder.each, optimizer)
+    if state.average:
+        state.average.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if state.momentum:
         sgd.load_state_dict(state.momentum)
     slopes = phase.slopes.setter(model, state.price.steps)
@@ -121,6 +134,8 @@ def _train(
         loss.backward()  # type: ignore[no-untyped-call]
         sgd.step()
         state.step += 1
+        if phase.average.decay and state.step > phase.average.start * state.price.steps:
+            state.average = phase.average.updated(state.average, model)
         if state.step % LOOK == 0:
             if not math.isfinite(loss.item()):
                 state.diverged = True
@@ -129,6 +144,8 @@ def _train(
                 break
     if state.step >= state.price.steps:
         slopes(state.step)
+        if state.average:
+            copy_slopes_(model, state.average)
     state.momentum = _on_cpu(sgd.state_dict())
 
 
