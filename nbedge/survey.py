@@ -13,13 +13,13 @@ from nbedge.plan import Plan, Refusal, Site
 from nbedge.tracing import WEIGHTED, Call, Trace, registrations, trace
 
 #: classes and functions -> the activation that an inserted block takes over
-_ACTIVATIONS = {
+ACTIVATION_OF = {
     "relu": "relu", "relu_": "relu", "relu6": "relu6", "hardtanh": "relu6", "hardtanh_": "relu6",
     "hardswish": "hardswish", "hardswishme": "hardswish", "silu": "silu", "silu_": "silu", "swish": "silu",
     "swishme": "silu", "gelu": "gelu", "gelutanh": "gelu",
 }  # fmt: skip
 #: what may stand between a site and the layer it feeds without mixing channels
-_TRANSPARENT = {*_ACTIVATIONS, "identity", "dropout", "zeropad2d", "pad", "blurpool2d"}
+_TRANSPARENT = {*ACTIVATION_OF, "identity", "dropout", "zeropad2d", "pad", "blurpool2d"}
 #: layers that are looked at; those of the second kind are never known, and so refused by their class
 _LAYERS = (*WEIGHTED, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Bilinear)
 
@@ -131,7 +131,7 @@ class _Look:
         record = trace(model, example_input)
         names = {module: name for name, module in model.named_modules()}
         owners = Counter(id(p) for module in names for p in module.parameters(recurse=False))
-        seen = Counter(_ACTIVATIONS[word] for call in record.calls if (word := _word(call)) in _ACTIVATIONS)
+        seen = Counter(ACTIVATION_OF[word] for call in record.calls if (word := word_of(call)) in ACTIVATION_OF)
         return cls(model, record, names, owners, seen.most_common(1)[0][0] if seen else "relu", wish)
 
     def order(self, candidate: Candidate) -> int:
@@ -190,20 +190,21 @@ class _Look:
         """Follow the only consumers over activations to the next layer; return it and the activation passed."""
         activation = _inner_activation(call.module) or self.usual
         step = self._only_consumer(call)
-        while step is not None and _word(step) in _TRANSPARENT:
-            activation = _ACTIVATIONS.get(_word(step), activation)
+        while step is not None and word_of(step) in _TRANSPARENT:
+            activation = ACTIVATION_OF.get(word_of(step), activation)
             step = self._only_consumer(step)
         return (step.module if step else None), activation
 
 
-def _word(call: Call) -> str:
+def word_of(call: Call) -> str:
+    """Return what a call is looked up by: the class of its module in small letters, or the function's name."""
     return type(call.module).__name__.lower() if call.module is not None else call.name
 
 
 def _inner_activation(norm: nn.Module | None) -> str | None:
     """Return the activation inside a BatchNorm that has one."""
     inside = dict(norm.named_children()).get("act") if norm is not None and is_norm(norm) else None
-    return _ACTIVATIONS.get(type(inside).__name__.lower())
+    return ACTIVATION_OF.get(type(inside).__name__.lower())
 
 
 def _unfit(layer: nn.Module) -> str | None:

@@ -13,6 +13,7 @@ from effect.pictures import Dataset
 from nbedge import contract, expand, propose, prune_channels, verify
 from nbedge.blocks import Squeezed, expanded_blocks, squeeze_
 from nbedge.errors import GateError
+from nbedge.initialization import raise_norms_
 from nbedge.selection import parse
 from nbedge.slopes import set_slope_
 from nbedge.statistics import reestimate_
@@ -120,6 +121,19 @@ class Expand:
         if sites.start != "factorized":  # which begins at slope 1 and falls
             set_slope_(giant, self.slope)
         return giant
+
+
+@dataclass(frozen=True, slots=True)
+class Raise:
+    """Let the BatchNorms in front of activations, of a fresh tiny network in the first phase, start with `bias`."""
+
+    bias: float = 1.0
+
+    def __call__(self, model: nn.Module | None, setting: Setting) -> nn.Module:
+        """Return the same network."""
+        raised = model or setting.tiny()
+        raise_norms_(raised, setting.task.example, self.bias)
+        return raised
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """The methods that are compared: each is a record, and says which phases it trains for so many epochs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 from effect.averaging import Average
-from effect.changes import Chain, Contract, Expand, Fresh, NewHead, Prune, Reestimate, Sites, Squeeze
+from effect.changes import Chain, Contract, Expand, Fresh, NewHead, Prune, Raise, Reestimate, Sites, Squeeze
 from effect.objectives import Labels, Teacher, Virtual
 from effect.phases import Phase, Rising
 from effect.widening import Augmented, Narrow, Widen
@@ -33,7 +33,9 @@ UNIFORM = Prune()
 class Method(Protocol):
     """A way to train the tiny network."""
 
-    ends: ClassVar[str]
+    @property
+    def ends(self) -> str:
+        """What it ends with: `TINY`, `NO_LARGER` or `GIANT`."""
 
     def phases(self, epochs: float) -> tuple[Phase, ...]:
         """Return what is trained; `epochs` are those that the compared methods have in common."""
@@ -338,6 +340,29 @@ class SameCost:
 
 
 @dataclass(frozen=True, slots=True)
+class Raised:
+    """Another method whose fresh networks start with BatchNorm biases of `bias` in front of their activations."""
+
+    of: Method
+    bias: float = 1.0
+
+    @property
+    def ends(self) -> str:
+        """What the other method ends with."""
+        return self.of.ends
+
+    def phases(self, epochs: float) -> tuple[Phase, ...]:
+        """Return the phases of the other method."""
+        found = self.of.phases(epochs)
+        return tuple(
+            replace(phase, change=Chain((phase.change, Raise(self.bias))))
+            if phase is found[0] or isinstance(phase.change, Fresh)
+            else phase
+            for phase in found
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Pretrained:
     """The tiny network, trained for `before` epochs on the pictures that come first, then tuned with a new head."""
 
@@ -391,5 +416,7 @@ KINDS: dict[str, type[Method]] = {
     "squeezed-tail": SqueezedTail, "one-cycle": OneCycle, "continued": Continued, "reestimated": Reestimated,
     "rounds": Rounds, "linear": Linear,
     "straight": Straight, "branched": Branched, "taught": Taught, "teacher-free": TeacherFreed, "pruned": Pruned,
-    "netaug": NetAug, "same-cost": SameCost, "pretrained": Pretrained, "boosted-transfer": BoostedTransfer,
+    "netaug": NetAug, "pretrained": Pretrained, "boosted-transfer": BoostedTransfer,
 }  # fmt: skip
+#: word in a study -> class of methods around another one, which the key `of` names
+AROUND: dict[str, type[SameCost] | type[Raised]] = {"same-cost": SameCost, "raised": Raised}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from effect.jobs import Job
-from effect.methods import KINDS, Method, SameCost
+from effect.methods import AROUND, KINDS, Method
 from effect.networks import NETWORKS
 from effect.pictures import Wanted
 from effect.training import Optimizer
@@ -107,11 +107,20 @@ class Study:
     def _method(self, name: str) -> Method:
         table = dict(self.methods[name])
         kind = table.pop("kind", None)
+        if kind in AROUND:
+            return self._around(name, AROUND[kind], table)
         if kind not in KINDS:
-            raise InputError(f"methods.{name}.kind is {kind!r}; choose from {', '.join(KINDS)}")
-        if KINDS[kind] is SameCost:
-            return SameCost(self._method(table["of"]))
+            raise InputError(f"methods.{name}.kind is {kind!r}; choose from {', '.join((*KINDS, *AROUND))}")
         return record(KINDS[kind], table, "study", f"methods.{name}.")  # type: ignore[no-any-return]
+
+    def _around(self, name: str, kind: type[Any], table: dict[str, Any]) -> Method:
+        of = table.pop("of", None)
+        if of not in self.methods or of == name:
+            raise InputError(f"methods.{name}.of is {of!r}; name another method of the study")
+        try:
+            return kind(self._method(of), **table)  # type: ignore[no-any-return]
+        except TypeError as error:
+            raise InputError(f"methods.{name}: {error}") from error
 
     def optimizer(self, learning_rate: float) -> Optimizer:
         """Return the optimizer with a learning rate."""
