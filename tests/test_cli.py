@@ -38,6 +38,9 @@ source = "folder:pictures"
 giant_epochs = 1
 plt_epochs = 1
 batch_size = 4
+[gate]
+lead = -100
+plt_loss = 100
 [export]
 formats = ["onnx"]
 quant = ["fp32"]

@@ -137,6 +137,9 @@ giant_epochs = 1
 plt_epochs = 1
 batch_size = 16
 learning_rate = 0.05
+[gate]
+lead = -100
+plt_loss = 100
 [export]
 formats = []
 """

@@ -41,6 +41,9 @@ giant_epochs = 2
 plt_epochs = 2
 batch_size = 128
 learning_rate = 0.2
+[gate]
+lead = -100
+plt_loss = 100
 [prune]
 wide = {{ width_mult = 0.5 }}
 [bench]

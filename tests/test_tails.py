@@ -15,6 +15,7 @@ from nbedge.recipe import (
     DataSection,
     DistillSection,
     ExportSection,
+    GateSection,
     ModelSection,
     PlanSection,
     PltSection,
@@ -28,7 +29,7 @@ from nbedge.verification import verify
 RECIPE = Recipe(
     "small", ModelSection("sample:mobilenet_v2_tiny", (1, 28, 28), {"width_mult": 0.25}), DataSection("generated:10"),
     train=TrainSection(batch_size=16, learning_rate=0.05, giant_epochs=1, plt_epochs=2, ramp=0.5, warmup_epochs=0.0),
-    export=ExportSection(formats=()),
+    export=ExportSection(formats=()), gate=GateSection(-100, 100),
 )  # fmt: skip
 CASES = {
     "squeezed": {"train": replace(RECIPE.train, tail="squeezed", reestimate=32)},

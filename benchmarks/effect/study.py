@@ -102,25 +102,26 @@ class Study:
 
     def built(self) -> dict[str, Method]:
         """Return the methods by name."""
-        return {name: self._method(name) for name in self.methods}
+        return {name: self._method(table, f"methods.{name}") for name, table in self.methods.items()}
 
-    def _method(self, name: str) -> Method:
-        table = dict(self.methods[name])
+    def _method(self, words: Mapping[str, Any], place: str) -> Method:
+        table = dict(words)
         kind = table.pop("kind", None)
         if kind in AROUND:
-            return self._around(name, AROUND[kind], table)
+            return self._around(AROUND[kind], table, place)
         if kind not in KINDS:
-            raise InputError(f"methods.{name}.kind is {kind!r}; choose from {', '.join((*KINDS, *AROUND))}")
-        return record(KINDS[kind], table, "study", f"methods.{name}.")  # type: ignore[no-any-return]
+            raise InputError(f"{place}.kind is {kind!r}; choose from {', '.join((*KINDS, *AROUND))}")
+        return record(KINDS[kind], table, "study", f"{place}.")  # type: ignore[no-any-return]
 
-    def _around(self, name: str, kind: type[Any], table: dict[str, Any]) -> Method:
+    def _around(self, kind: type[Any], table: dict[str, Any], place: str) -> Method:
         of = table.pop("of", None)
-        if of not in self.methods or of == name:
-            raise InputError(f"methods.{name}.of is {of!r}; name another method of the study")
+        inner = self.methods.get(of) if isinstance(of, str) else of
+        if not isinstance(inner, dict) or inner.get("kind") in AROUND:
+            raise InputError(f"{place}.of is {of!r}; name a method of the study, or write a table with its kind")
         try:
-            return kind(self._method(of), **table)  # type: ignore[no-any-return]
+            return kind(self._method(inner, f"{place}.of"), **table)  # type: ignore[no-any-return]
         except TypeError as error:
-            raise InputError(f"methods.{name}: {error}") from error
+            raise InputError(f"{place}: {error}") from error
 
     def optimizer(self, learning_rate: float) -> Optimizer:
         """Return the optimizer with a learning rate."""

@@ -59,7 +59,11 @@ def carry_out(
 
     def listen(stage: str, event: str, seconds: float) -> None:
         if event != "started":
-            detail = {"done": f" in {seconds:.0f} s", "changed": ": the recipe or the data is another; it runs again"}
+            detail = {
+                "done": f" in {seconds:.0f} s",
+                "changed": ": the recipe or the data is another; it runs again",
+                "left out": ": a gate has stopped boosting",
+            }
             screen.note(f"{stage:>11} {event}{detail.get(event, '')}")
 
     failed = None

@@ -14,6 +14,8 @@ from nbedge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from nbedge.conversion import require, steps
 from nbedge.data import Splits
 from nbedge.errors import InputError
+from nbedge.expansion import expand
+from nbedge.initialization import raise_norms_
 from nbedge.narrowing import widths
 from nbedge.plan import Plan
 from nbedge.preprocessing import Preprocessing
@@ -134,6 +136,16 @@ class Context:
                 f"the model gives {shape[1:]} outputs, the data has {len(self.splits.classes)} classes; "
                 f"set num_classes in {arguments}"
             )
+        return self._raised(model)
+
+    def giant(self) -> nn.Module:
+        """Return the giant with the weights that the seed gives."""
+        return self._raised(expand(self.tiny(), self.plan, seed=self.recipe.seed))
+
+    def _raised(self, model: nn.Module) -> nn.Module:
+        bias = self.recipe.model.norm_bias
+        if bias:
+            raise_norms_(model, self.example, bias)
         return model
 
     def wide(self) -> nn.Module:

@@ -8,7 +8,7 @@ from typing import Any
 from nbedge import files
 from nbedge.checkpoint import read_metadata
 from nbedge.data import anchored, load
-from nbedge.recipe import DataSection, ExportSection, ModelSection, Recipe, TrainSection, TransferSection
+from nbedge.recipe import DataSection, ExportSection, GateSection, ModelSection, Recipe, TrainSection, TransferSection
 
 #: of a rehearsal
 CLASSES = 10
@@ -59,5 +59,5 @@ def rehearsal(recipe: Recipe) -> Recipe:
         recipe, name=f"{recipe.name}_rehearsal", train=train,
         data=DataSection(f"generated:{CLASSES}", calibration=CLASSES),
         model=replace(recipe.model, arguments={**recipe.model.arguments, "num_classes": CLASSES}),
-        plt=replace(recipe.plt, fall=min(recipe.plt.fall, 0.25)),
+        gate=GateSection(lead=-100, plt_loss=100), plt=replace(recipe.plt, fall=min(recipe.plt.fall, 0.25)),
     )  # fmt: skip

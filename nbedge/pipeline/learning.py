@@ -47,8 +47,8 @@ def transferred(context: Context, state: Path) -> Outcome:
 
 def giant(context: Context, state: Path) -> Outcome:
     """Expand the tiny model and train the giant."""
-    expanded = expand(context.tiny(), context.plan, seed=context.recipe.seed)
-    return trained(context, "giant", expanded, context.recipe.train.giant_epochs, state)
+    section = context.recipe.train
+    return trained(context, "giant", context.giant(), section.giant_epochs, state, after=section.shared_epochs[1])
 
 
 def adopted_giant(context: Context, _state: Path) -> Outcome:
@@ -66,10 +66,11 @@ def linearize(context: Context, state: Path) -> Outcome:
     plt = _schedule(context, model)
     if context.recipe.plt.penalty:
         learn_slopes_(model)
+    before = section.shared_epochs[0]
     straight = Straightening(plt, context.recipe.plt.penalty, squeeze_ if section.tail == "squeezed" else _as_it_is)
     return trained(
         context, "linearized", model, section.plt_epochs - tuned_later, state, tuning(context), straight, objective,
-        after=tuned_later, finish=_straighten(context),
+        before=before, after=tuned_later, finish=_straighten(context),
     )  # fmt: skip
 
 
@@ -79,7 +80,7 @@ def tune(context: Context, state: Path) -> Outcome:
     rest = section.plt_epochs - section.ramp_epochs
     return trained(
         context, "contracted", context.load("merged"), rest, state, tuning(context),
-        objective=_objective(context), before=section.ramp_epochs, curve="tuned",
+        objective=_objective(context), before=section.shared_epochs[0] + section.ramp_epochs, curve="tuned",
     )  # fmt: skip
 
 

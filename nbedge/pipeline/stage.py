@@ -26,6 +26,7 @@ class Stage:
         sections: parts of the recipe that it depends on, besides model, data, seed and threads.
         run: what it does, told where the state of a training is kept.
         trains: every process of a distributed training takes part.
+        boosts: it is left out when a gate has stopped boosting.
     """
 
     name: str
@@ -33,3 +34,4 @@ class Stage:
     sections: tuple[str, ...]
     run: Callable[[Context, Path], Outcome]
     trains: bool = False
+    boosts: bool = False

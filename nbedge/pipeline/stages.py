@@ -17,6 +17,7 @@ from nbedge.conversion import CHECKED, LEARNT, export
 from nbedge.errors import GateError
 from nbedge.evaluation import Accuracy, Logits, judge, logits_of_module
 from nbedge.pipeline import learning, pruned
+from nbedge.pipeline.choosing import CHOICE, GIANT_GATE, PLT_GATE, candidates, choose, chosen, gate_giant, gate_plt
 from nbedge.pipeline.context import Context, merged_name
 from nbedge.pipeline.planning import chosen_plan
 from nbedge.pipeline.stage import Outcome, Stage
@@ -83,11 +84,11 @@ def export_files(context: Context, _state: Path) -> Outcome:
     with bar("export", len(recipe.export.formats) + 1, context.shown) as shown:
         done = itertools.count()
         exported = export(
-            context.load("contracted"), context.example, calibration=prepare(splits.calibration.images),
+            context.load("chosen"), context.example, calibration=prepare(splits.calibration.images),
             preprocess=prepare, classes=splits.classes, out=context.folder / "exports",
             formats=recipe.export.formats, quant=recipe.export.quant, options=recipe.export,
             check_on=prepare(held.images[:]), labels=held.labels, name=recipe.name,
-            derived_from="contracted.safetensors",
+            derived_from=f"{chosen(context)}.safetensors",
             learn_from=map(prepare, splits.to_learn(LEARNT)), limits=recipe.limits, overwrite=True,
             progress=lambda note: shown.to(next(done), note),
         )  # fmt: skip
@@ -97,22 +98,22 @@ def export_files(context: Context, _state: Path) -> Outcome:
 
 
 def evaluate(context: Context, _state: Path) -> Outcome:
-    """Run every model and file on the test pictures, once, and compare each file with the contracted model."""
+    """Run every model and file on the test pictures, once, and compare each file with the chosen model."""
     answers = _answers(context)
     test, classes = context.splits.test, context.splits.classes
-    reference = answers["contracted"]
+    reference = answers[chosen(context)]
     rows = [_row(context, name, judge(logits, test.labels, classes, reference)) for name, logits in answers.items()]
-    chosen = np.linspace(0, len(test) - 1, min(SAMPLES, len(test))).astype(np.int64)
+    shown = np.linspace(0, len(test) - 1, min(SAMPLES, len(test))).astype(np.int64)
     samples = [
         {
             "index": int(i),
             "label": classes[test.labels[i]],
             "predictions": {name: classes[int(logits[i].argmax())] for name, logits in answers.items()},
         }
-        for i in chosen
+        for i in shown
     ]
     with files.appearing(context.folder / "samples.npz") as part:
-        np.savez_compressed(part, images=test.images[chosen])
+        np.savez_compressed(part, images=test.images[shown])
     content = {"schema_version": 1, "pictures": len(test), "rows": rows, "samples": samples}
     files.write_json(context.folder / "evaluation.json", content)
     return _judged(context, "evaluate", tuple(_edges(context, answers)), ("evaluation.json", "samples.npz"))
@@ -122,7 +123,8 @@ def _answers(context: Context) -> dict[str, Logits]:
     """Return the logits of every model and file on the test pictures, by name."""
     test = context.splits.test.images
     found: dict[str, Logits] = {}
-    models, paths = compared(context.recipe), exported_files(context)
+    models = [name for name in compared(context.recipe) if (context.folder / f"{name}.safetensors").exists()]
+    paths = exported_files(context)
     with bar("evaluate", len(models) + len(paths), context.shown) as shown:
         for name in models:
             shown.to(len(found), name)
@@ -143,8 +145,9 @@ def _row(context: Context, name: str, accuracy: Accuracy) -> dict[str, Any]:
 
 
 def _edges(context: Context, answers: dict[str, Logits]) -> list[Equivalence]:
-    """Judge each exported file against the contracted model on the test pictures."""
-    found, reference = [], answers["contracted"]
+    """Judge each exported file against the chosen model on the test pictures."""
+    name = chosen(context)
+    found, reference = [], answers[name]
     if context.recipe.export.head == "softmax":
         reference = softmax(reference)
     allowed = max(context.recipe.limits.accuracy_loss, context.recipe.export.budget)
@@ -155,7 +158,7 @@ def _edges(context: Context, answers: dict[str, Logits]) -> list[Equivalence]:
             limits=limits, labels=context.splits.test.labels,
         )  # fmt: skip
         found.append(
-            Equivalence("contracted.safetensors on test pictures", path.name, open_file(path).kernels, tuple(checks))
+            Equivalence(f"{name}.safetensors on test pictures", path.name, open_file(path).kernels, tuple(checks))
         )
     return found
 
@@ -218,7 +221,8 @@ def stages(recipe: Recipe) -> tuple[Stage, ...]:
 def _until_linear(recipe: Recipe) -> tuple[Stage, ...]:
     tuning = ("train", "plt", "distill")
     teacher = (recipe.distill.teacher,) if recipe.distill.teacher not in ("", "giant", "virtual") else ()
-    last = Stage("linearize", ("giant.safetensors", *teacher), tuning, learning.linearize, trains=True)
+    last = Stage("linearize", ("giant.safetensors", *teacher), tuning, learning.linearize, trains=True, boosts=True)
+    lost = Stage("gate-plt", ("giant.safetensors", "linearized.safetensors"), ("gate",), gate_plt, boosts=True)
     control = Stage("control", (), ("train", "transfer"), learning.control, trains=True)
     if not recipe.transfer.giant:
         chosen = Stage("plan", (), ("plan",), plan)
@@ -227,7 +231,14 @@ def _until_linear(recipe: Recipe) -> tuple[Stage, ...]:
             control,
             *_baseline(recipe),
             Stage("giant", ("plan.json",), ("train",), learning.giant, trains=True),
+            Stage(
+                "gate-giant",
+                ("control.safetensors", "curves/control.json", "giant.safetensors"),
+                ("train", "gate"),
+                gate_giant,
+            ),
             last,
+            lost,
         )
     chosen = Stage("plan", (recipe.transfer.giant, recipe.transfer.control), ("transfer",), adopted_plan)
     source = ("source/control.safetensors",)
@@ -246,20 +257,22 @@ def _baseline(recipe: Recipe) -> tuple[Stage, ...]:
 
 def _from_contraction(recipe: Recipe) -> tuple[Stage, ...]:
     merged = merged_name(recipe)
-    tuned = (Stage("tune", ("merged.safetensors",), ("train", "distill"), learning.tune, trains=True),)
-    checkpoints = tuple(f"{name}.safetensors" for name in compared(recipe))
+    tuned = (Stage("tune", ("merged.safetensors",), ("train", "distill"), learning.tune, trains=True, boosts=True),)
+    models = candidates(recipe)
     proven = (
-        Stage("contract", ("linearized.safetensors",), (), contract_giant),
-        Stage("verify", ("linearized.safetensors", f"{merged}.safetensors"), (), verify_contraction),
+        Stage("contract", ("linearized.safetensors",), (), contract_giant, boosts=True),
+        Stage("verify", ("linearized.safetensors", f"{merged}.safetensors"), (), verify_contraction, boosts=True),
         *(tuned if merged == "merged" else ()),
+        Stage("choose", (*(f"{name}.safetensors" for name in models), GIANT_GATE, PLT_GATE), (), choose),
     )
-    records = ("evaluation.json", "curves", "verification", "data.json")
+    checkpoints = (CHOICE, *(f"{name}.safetensors" for name in compared(recipe)))
+    records = ("evaluation.json", "curves", "verification", "data.json", "gates", CHOICE)
     if not recipe.export.formats:
         judged = Stage("evaluate", checkpoints, ("export", "limits"), evaluate)
         return (*proven, judged, Stage("report", records, (), write_report))
     return (
         *proven,
-        Stage("export", ("contracted.safetensors",), ("export", "limits"), export_files),
+        Stage("export", ("chosen.safetensors", CHOICE), ("export", "limits"), export_files),
         Stage("evaluate", (*checkpoints, "exports"), ("export", "limits"), evaluate),
         Stage("bench", ("exports",), ("export", "bench"), bench),
         Stage("report", (*records, "bench.json"), (), write_report),

@@ -14,6 +14,7 @@ from nbedge import files
 from nbedge.checkpoint import versions
 from nbedge.errors import GateError, InputError
 from nbedge.pipeline import manifest
+from nbedge.pipeline.choosing import stopped
 from nbedge.pipeline.context import Context
 from nbedge.pipeline.manifest import Entry, Manifest
 from nbedge.pipeline.planning import check
@@ -25,7 +26,7 @@ from nbedge.training.sampling import here
 
 #: folder of what only people read: no stage depends on it
 LOGS = "logs"
-#: told the stage's name, and "started", "done", "skipped" or "changed", with the seconds it took
+#: told the stage's name, and "started", "done", "skipped", "left out" or "changed", with the seconds it took
 Listener = Callable[[str, str, float], None]
 
 
@@ -127,6 +128,11 @@ def _sweep(folder: Path) -> None:
 
 
 def _step(stage: Stage, context: Context, record: Manifest, listener: Listener) -> None:
+    if stage.boosts and stopped(context):
+        if stage.name in record.stages:
+            record.forget(stage.name)
+        listener(stage.name, "left out", 0.0)
+        return
     inputs = _inputs(stage, context)
     if record.is_current(stage.name, inputs):
         listener(stage.name, "skipped", 0.0)

@@ -16,17 +16,14 @@ from nbedge.plan import BLOCKS, Site
 from nbedge.preprocessing import Preprocessing
 from nbedge.pruning import SPREADS
 from nbedge.recipe.bench import BenchSection
+from nbedge.recipe.gate import GateSection
+from nbedge.recipe.phases import MEASURED, SCHEDULES, TAILS, DistillSection, PltSection, TrainSection
 from nbedge.recipe.writing import literal
 from nbedge.selection import Every, Policy, parse
-from nbedge.training import TrainSettings
 from nbedge.verification import Limits
 
-#: what is trained after slope 1
-TAILS = ("giant", "squeezed", "contract-and-tune")
 #: ways to prune
 PRUNING = ("structured", "magnitude")
-#: the order of PLT that has to be measured
-MEASURED = "least-sensitive-first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +34,14 @@ class ModelSection:
         reference: sample:NAME, timm:NAME, package.module:factory or path/to/file.py:factory.
         input: channels, height, width.
         arguments: keyword arguments of the factory.
+        norm_bias: what the BatchNorms in front of activations start with, of the control too; 1 helps narrow networks
+            without shortcuts, see `nbedge.initialization.raise_norms_`.
     """
 
     reference: str
     input: tuple[int, int, int]
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    norm_bias: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,68 +98,6 @@ class PlanSection:
     def policy(self) -> Policy:
         """The choice."""
         return parse(self.choose) if self.choose else Every(self.every)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainSection(TrainSettings):
-    """How long, and how. The control is trained for giant_epochs + plt_epochs, in one cosine.
-
-    Attributes:
-        giant_epochs: of the giant, slope 0.
-        plt_epochs: of the tuning, in which the slopes rise to 1.
-        ramp: share of the tuning over which they rise; the rest is trained at slope 1.
-        plt_learning_rate: at the top of the tuning's schedule; 0: that of the giant.
-        tail: what is trained after slope 1. "giant": the giant. "squeezed": the giant, which runs as the tiny model
-            while its factors are trained. "contract-and-tune": the contracted model.
-        reestimate: training pictures on which BatchNorm statistics are measured anew before contraction; 0: none.
-    """
-
-    giant_epochs: int = 20
-    plt_epochs: int = 20
-    ramp: float = 0.25
-    plt_learning_rate: float = 0.0
-    tail: str = "giant"
-    reestimate: int = 0
-
-    @property
-    def ramp_epochs(self) -> int:
-        """Whole epochs of the tuning before contraction, where the contracted model is tuned."""
-        return min(self.plt_epochs - 1, max(1, math.ceil(self.ramp * self.plt_epochs)))
-
-
-@dataclass(frozen=True, slots=True)
-class PltSection:
-    """How the slopes rise.
-
-    Attributes:
-        shape: linear or cosine.
-        order: together, front-to-back, back-to-front or least-sensitive-first (measured on validation pictures).
-        penalty: weight in the loss of slopes that are learned; 0: they follow the schedule alone.
-        fall: share of the tuning over which the slopes fall from 1 first, for plans that start factorized.
-    """
-
-    shape: str = "linear"
-    order: str = "together"
-    penalty: float = 0.0
-    fall: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class DistillSection:
-    """What the tuning learns from besides the labels.
-
-    Attributes:
-        teacher: "giant": the giant as it was before the tuning; "virtual": teacher-free; a path: that checkpoint;
-            empty: nothing.
-        weight: of the teacher in the loss, between 0 and 1.
-        temperature: that softens its answers.
-        features: weight of the distance between feature maps behind the expanded layers; of the teacher "giant" only.
-    """
-
-    teacher: str = ""
-    weight: float = 0.5
-    temperature: float = 4.0
-    features: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +176,10 @@ class Recipe:
     seed: int = 0
     threads: int = 1
     plan: PlanSection = PlanSection()
-    train: TrainSection = TrainSection()
-    plt: PltSection = PltSection()
-    distill: DistillSection = DistillSection()
+    train: TrainSection = field(default_factory=TrainSection)
+    plt: PltSection = field(default_factory=PltSection)
+    gate: GateSection = field(default_factory=GateSection)
+    distill: DistillSection = field(default_factory=DistillSection)
     transfer: TransferSection = TransferSection()
     prune: PruneSection = field(default_factory=PruneSection)
     export: ExportSection = ExportSection()
@@ -274,7 +213,8 @@ class Recipe:
         if not 0 <= self.plt.fall < 1 - self.train.ramp:
             raise InputError(f"plt.fall is {self.plt.fall}; give a share that leaves train.ramp its own")
         for name, word, known in (
-            ("train.tail", self.train.tail, TAILS), ("plt.shape", self.plt.shape, tuple(SHAPES)),
+            ("train.tail", self.train.tail, TAILS), ("train.schedule", self.train.schedule, SCHEDULES),
+            ("plt.shape", self.plt.shape, tuple(SHAPES)),
             ("plt.order", self.plt.order, (*ORDERS, MEASURED)),
         ):  # fmt: skip
             if word not in known:
@@ -283,6 +223,13 @@ class Recipe:
             raise InputError(
                 "train.tail contract-and-tune needs 2 plt_epochs or more: one before contraction, one after"
             )
+        if self.train.schedule == "one-cycle" and (self.train.plt_learning_rate or self.transfer.giant):
+            raise InputError(
+                "train.schedule one-cycle has one learning rate for giant and tuning, both trained here; leave out "
+                "train.plt_learning_rate, and choose two-phase for a transfer"
+            )
+        if not abs(self.model.norm_bias) < math.inf:
+            raise InputError(f"model.norm_bias is {self.model.norm_bias}; give a number, 0 for torch's own start")
         shortest = min(self.train.giant_epochs, self.train.plt_epochs)
         if self.train.warmup_epochs > shortest:
             raise InputError(

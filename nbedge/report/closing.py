@@ -1,32 +1,62 @@
 """The closing words of a run: what its accuracies show, and no more than that."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import sqrt
 
 
-def text(top1: dict[str, float], pictures: int) -> str:
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which model is the product of a run.
+
+    Attributes:
+        chosen: its name.
+        validation_top1: candidate -> accuracy on the validation pictures, a fraction.
+        stopped: why a gate has stopped boosting; empty if none has.
+    """
+
+    chosen: str
+    validation_top1: Mapping[str, float]
+    stopped: str
+
+
+def text(top1: Mapping[str, float], pictures: int, choice: Choice | None = None) -> str:
     """Say what the run shows.
 
     Args:
         top1: model -> accuracy, a fraction.
         pictures: number of test pictures behind each.
+        choice: which of the models is the product.
     """
-    if "control" not in top1 or "contracted" not in top1:
+    stopped = choice is not None and bool(choice.stopped)
+    if "control" not in top1 or ("contracted" not in top1 and not stopped):
         return "The control and the contracted model were not both evaluated: this run says nothing about accuracy."
     # in a transfer the fair rival is the tiny model that was moved likewise, not the one from scratch
     rival, name = (
         ("transferred", "tiny model transferred likewise") if "transferred" in top1 else ("control", "control")
     )
-    gain = _points(top1["contracted"], top1[rival])
-    sentences = [_gain(name, top1["contracted"], top1[rival], gain)]
+    sentences = [_chosen(choice)] if choice else []
+    if "contracted" in top1:
+        gain = _points(top1["contracted"], top1[rival])
+        sentences.append(_gain(name, top1["contracted"], top1[rival], gain))
     if rival == "transferred":
         sentences.append(_from_scratch(_points(top1["contracted"], top1["control"]), top1["control"]))
     if "giant" in top1:
         sentences.append(_giant(_points(top1["giant"], top1["control"]), top1["giant"]))
-    if "pruned" in top1:
+    if {"pruned", "contracted"} <= top1.keys():
         sentences.append(_pruned(_points(top1["contracted"], top1["pruned"]), top1["pruned"]))
     if pictures:
         sentences.append(_sampling(top1["control"], pictures))
     return " ".join(sentences)
+
+
+def _chosen(choice: Choice) -> str:
+    """Say which model is the product, and why."""
+    if choice.stopped:
+        return f"Boosting was stopped: {choice.stopped}. The product is the {choice.chosen} model."
+    shown = ", ".join(f"{name} {top1:.1%}" for name, top1 in choice.validation_top1.items())
+    why = "" if choice.chosen == "contracted" else " Boosting did not pay here."
+    return f"The product is the {choice.chosen} model, the best on the validation pictures ({shown}).{why}"
 
 
 def _points(top1: float, other: float) -> float:

@@ -45,6 +45,7 @@ def _content(found: Records, summary: Summary) -> dict[str, Any]:
         "top1": {row.name: row.top1 for row in summary.rows},
         "verdicts": [edge.verdict for edge in summary.edges],
         "samples": pictures.samples(found.evaluation, found.pictures),
+        "product": summary.choice.chosen if summary.choice else "contracted",
         "class_count": len(_per_class(found.evaluation).get("contracted", ())),
         "class_limit": plots.CLASSES,
         "found": found,

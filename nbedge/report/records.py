@@ -28,6 +28,7 @@ class Records:
         edges: what verification found, one record an edge, by file name.
         sidecars: of the exported files, by file name.
         bench: conditions and measurements.
+        choice: which model is the product, and why boosting was stopped, if it was.
         pictures: `samples.npz`, where it exists.
     """
 
@@ -40,6 +41,7 @@ class Records:
     edges: tuple[Json, ...]
     sidecars: tuple[Json, ...]
     bench: Json | None
+    choice: Json | None
     pictures: Path | None
 
 
@@ -61,6 +63,7 @@ def read(run: Path) -> Records:
         edges=_all(run / "verification"),
         sidecars=_all(run / "exports"),
         bench=_json(run / "bench.json"),
+        choice=_json(run / "choice.json"),
         pictures=pictures if pictures.exists() else None,
     )
     if found.recipe is None and found.manifest is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nbedge.errors import InputError
 from nbedge.report import closing
+from nbedge.report.closing import Choice
 from nbedge.report.records import Json, Records, read
 
 #: rows that nothing has to be equal to: they are trained, not derived
@@ -30,7 +31,7 @@ class Row:
         peak_rss_bytes: over the imported runtime.
         verdict: the worst of the edges that lead to it: PASS, FAIL, NOT CHECKED, or a dash for what is trained.
         top5: accuracy, a fraction.
-        flips: pictures on which its answer differs from the contracted model's.
+        flips: pictures on which its answer differs from the chosen model's.
         stability: of the latency, "stable", "noisy", "unusable" or "invalid".
     """
 
@@ -91,6 +92,7 @@ class Summary:
         rows: models, then files.
         edges: every pair that was verified.
         curves: stage -> its epochs, in the order of training.
+        choice: which model is the product; None in runs of an earlier nbedge, and before it is chosen.
     """
 
     name: str
@@ -98,10 +100,12 @@ class Summary:
     rows: tuple[Row, ...]
     edges: tuple[Edge, ...]
     curves: dict[str, tuple[Epoch, ...]]
+    choice: Choice | None = None
 
     def closing(self) -> str:
         """Return what the run shows about accuracy, no more than it shows."""
-        return closing.text({row.name: row.top1 for row in self.rows if row.top1 is not None}, self.pictures)
+        top1 = {row.name: row.top1 for row in self.rows if row.top1 is not None}
+        return closing.text(top1, self.pictures, self.choice)
 
 
 def summarize(run: Path) -> Summary:
@@ -128,9 +132,14 @@ def of_records(records: Records) -> Summary:
             rows=_rows(evaluation.get("rows", []), _files(records), edges, _trained(records)),
             edges=edges,
             curves={stage: tuple(map(_epoch, curve["epochs"])) for stage, curve in records.curves.items()},
+            choice=_choice(records.choice),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{records.path} has a record that nbedge cannot read ({error!r}); run it again") from error
+
+
+def _choice(values: Json | None) -> Choice | None:
+    return Choice(values["chosen"], values["validation_top1"], values["stopped"]) if values else None
 
 
 def _files(records: Records) -> dict[str, Json]:

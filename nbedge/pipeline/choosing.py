@@ -1,0 +1,85 @@
+"""Whether boosting goes on, and which of the trained tiny models is the product: validation pictures decide."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nbedge import files
+from nbedge.evaluation import logits_of_module, top_k
+from nbedge.pipeline.context import Context
+from nbedge.pipeline.stage import Outcome
+from nbedge.recipe import Recipe
+
+#: what the stages write
+GIANT_GATE, PLT_GATE, CHOICE = "gates/giant.json", "gates/plt.json", "choice.json"
+
+
+def gate_giant(context: Context, _state: Path) -> Outcome:
+    """Let the giant pass if it leads the control by as much as the recipe asks."""
+    rival, giant = _rival(context), _validation(context, "giant")
+    lead, limit = round(100 * (giant - rival), 4), context.recipe.gate.lead
+    why = f"the giant is {lead:+.1f} points from the control on the validation pictures, {limit:+.1f} are asked for"
+    content = {"control": rival, "giant": giant, "lead": lead, "limit": limit, "passed": lead >= limit, "why": why}
+    return _written(context, GIANT_GATE, content)
+
+
+def gate_plt(context: Context, _state: Path) -> Outcome:
+    """Let the linearized giant pass if it has not lost more than the recipe allows."""
+    giant, linearized = _validation(context, "giant"), _validation(context, "linearized")
+    loss, limit = round(100 * (giant - linearized), 4), context.recipe.gate.plt_loss
+    why = f"the giant lost {loss:.1f} points on the validation pictures while it became linear, {limit:.1f} are allowed"
+    passed = loss <= limit
+    content = {"giant": giant, "linearized": linearized, "loss": loss, "limit": limit, "passed": passed, "why": why}
+    return _written(context, PLT_GATE, content)
+
+
+def _rival(context: Context) -> float:
+    """Return the control's accuracy; in one cosine that of the same epoch, where the learning rate is as high."""
+    section = context.recipe.train
+    if section.schedule == "two-phase":
+        return _validation(context, "control")
+    curve = json.loads((context.folder / "curves/control.json").read_text(encoding="utf-8"))
+    return float(curve["epochs"][section.giant_epochs - 1]["validation_top1"])
+
+
+def stopped(context: Context) -> str:
+    """Return why a gate has stopped boosting; empty if none has."""
+    for name in (GIANT_GATE, PLT_GATE):
+        path = context.folder / name
+        if path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if not found["passed"]:
+                return str(found["why"])
+    return ""
+
+
+def candidates(recipe: Recipe) -> tuple[str, ...]:
+    """Return the models of exactly the tiny architecture, the simplest first."""
+    return ("control", *(("transferred",) if recipe.transfer.giant else ()), "contracted")
+
+
+def choose(context: Context, _state: Path) -> Outcome:
+    """Take the best of the candidates; at a tie the simplest."""
+    there = [name for name in candidates(context.recipe) if (context.folder / f"{name}.safetensors").exists()]
+    found = {name: _validation(context, name) for name in there}
+    best = max(there, key=lambda name: found[name])
+    why = stopped(context)
+    content = {"schema_version": 1, "chosen": best, "validation_top1": found, "stopped": why}
+    files.write_json(context.folder / CHOICE, content)
+    files.write_bytes(context.folder / "chosen.safetensors", (context.folder / f"{best}.safetensors").read_bytes())
+    return Outcome((CHOICE, "chosen.safetensors"))
+
+
+def chosen(context: Context) -> str:
+    """Return the name of the model that was chosen."""
+    return str(json.loads((context.folder / CHOICE).read_text(encoding="utf-8"))["chosen"])
+
+
+def _validation(context: Context, name: str) -> float:
+    held = context.splits.validation
+    return top_k(logits_of_module(context.load(name), held.images, context.preprocessing), held.labels, 1)
+
+
+def _written(context: Context, name: str, content: dict[str, Any]) -> Outcome:
+    files.write_json(context.folder / name, {"schema_version": 1, **content})
+    return Outcome((name,))
