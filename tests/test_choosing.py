@@ -22,10 +22,10 @@ RECIPE = Recipe(
 BOOSTING = {"linearize", "gate-plt", "contract", "verify"}
 
 
-def done(recipe: Recipe, folder: Path, **more: bool) -> dict[str, str]:
+def done(recipe: Recipe, folder: Path, resume: bool = False) -> dict[str, str]:
     """Run a recipe and return the last event of each stage."""
     events: dict[str, str] = {}
-    run(recipe, folder, listener=lambda stage, event, _seconds: events.update({stage: event}), **more)
+    run(recipe, folder, listener=lambda stage, event, _seconds: events.update({stage: event}), resume=resume)
     return events
 
 
