@@ -55,7 +55,7 @@ def stopped(context: Context) -> str:
 
 def candidates(recipe: Recipe) -> tuple[str, ...]:
     """Return the models of exactly the tiny architecture, the simplest first."""
-    return ("control", *(("transferred",) if recipe.transfer.giant else ()), "contracted")
+    return ("control", *recipe.baselines.train, *(("transferred",) if recipe.transfer.giant else ()), "contracted")
 
 
 def choose(context: Context, _state: Path) -> Outcome:
