@@ -23,7 +23,10 @@ from nbedge.reference import ModelReference
 SCHEMA_VERSION = 1
 KEY = "nbedge"
 #: what a checkpoint can be; "giant" and "linearized" hold expanded blocks
-STAGES = ("control", "transferred", "giant", "linearized", "merged", "contracted", "weights", "wide", "pruned")
+STAGES = (
+    "control", "transferred", "giant", "linearized", "merged", "contracted", "weights", "wide", "pruned", "first-phase",
+    "two-phase", "same-macs", "distilled", "teacher-free", "netaug",
+)  # fmt: skip
 EXPANDED = ("giant", "linearized")
 
 

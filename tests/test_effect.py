@@ -30,9 +30,9 @@ from effect.pictures import Wanted
 from effect.results import Line, append, best_rates, lines
 from effect.slices import Place
 from effect.training import Optimizer
-from effect.widening import Widened
 from nbedge.errors import InputError
 from nbedge.tracing import cost
+from nbedge.widening import Widened
 
 ROOT = Path(__file__).parent.parent
 PACKED = ROOT / "sample_models" / "fashion_mnist" / "data.npz"

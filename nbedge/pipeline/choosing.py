@@ -59,7 +59,7 @@ def stopped(context: Context, gates: tuple[str, ...] = GATES) -> str:
 
 def candidates(recipe: Recipe) -> tuple[str, ...]:
     """Return the models of exactly the tiny architecture, the simplest first."""
-    return ("control", *(("transferred",) if recipe.transfer.giant else ()), "contracted")
+    return ("control", *recipe.baselines.train, *(("transferred",) if recipe.transfer.giant else ()), "contracted")
 
 
 def present(context: Context, names: tuple[str, ...]) -> tuple[str, ...]:

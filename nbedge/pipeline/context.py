@@ -1,5 +1,6 @@
 """What every stage of a run works with: the recipe, the pictures, and the folder it writes to."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -154,7 +155,16 @@ class Context:
         Raises:
             InputError: it does not take the recipe's input, or has not one output per class.
         """
-        return self._network(self.wider, "prune.wide")
+        return self.network(self.recipe.prune.wide, "prune.wide")
+
+    def network(self, arguments: Mapping[str, Any], key: str) -> nn.Module:
+        """Return the model with other arguments, those of `key`, and the weights that the seed gives.
+
+        Raises:
+            InputError: it does not take the recipe's input, or has not one output per class.
+        """
+        section = self.recipe.model
+        return self._network(ModelReference(section.reference, {**section.arguments, **arguments}), key)
 
     def save(self, stage: str, model: nn.Module) -> str:
         """Write the checkpoint STAGE.safetensors and return its name."""

@@ -88,6 +88,10 @@ def _as_it_is(_model: nn.Module) -> None:
     """Train on the giant."""
 
 
+def _itself(model: nn.Module) -> nn.Module:
+    return model
+
+
 def tuning(context: Context) -> TrainSection:
     """Return the settings of what is tuned and not trained from scratch."""
     section = context.recipe.train
@@ -158,9 +162,13 @@ def _passes(context: Context) -> list[torch.Tensor]:
 def trained(
     context: Context, stage: str, model: nn.Module, epochs: int, state: Path, settings: TrainSection | None = None,
     plt: Straightening | None = None, objective: Objective | None = None, *, before: int = 0, after: int = 0,
-    finish: Callable[[nn.Module], None] = _as_it_is, curve: str = "",
+    finish: Callable[[nn.Module], None] = _as_it_is, product: Callable[[nn.Module], nn.Module] = _itself,
+    curve: str = "",
 ) -> Outcome:  # fmt: skip
-    """Train `model`, `finish` it, and write its checkpoint and its curve."""
+    """Train `model`, `finish` it, and write the checkpoint of its `product` and its curve.
+
+    `before` epochs of earlier phases and `after` of later ones share one cosine with this one.
+    """
     recipe = context.recipe
     points = train(
         model, context.splits, context.preprocessing, settings or recipe.train, epochs=epochs,
@@ -173,4 +181,4 @@ def trained(
     finish(model)
     path = context.folder / "curves" / f"{curve or stage}.json"
     files.write_json(path, {"schema_version": 1, "epochs": [asdict(point) for point in points]})
-    return Outcome((context.save(stage, model), str(path.relative_to(context.folder))))
+    return Outcome((context.save(stage, product(model)), str(path.relative_to(context.folder))))

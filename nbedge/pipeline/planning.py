@@ -6,6 +6,7 @@ from nbedge import files
 from nbedge.checkpoint import read_metadata, tensors
 from nbedge.errors import CheckpointError
 from nbedge.expansion import expand
+from nbedge.pipeline.baselines import widened
 from nbedge.pipeline.context import Context
 from nbedge.pipeline.pruned import cut
 from nbedge.plan import Plan
@@ -63,6 +64,8 @@ def check(context: Context) -> None:
     chosen_plan(context)
     if context.recipe.prune.wide:
         cut(context, context.wide())
+    if context.recipe.baselines.wide:
+        widened(context)
     teacher = context.recipe.distill.teacher
     if teacher not in ("", "giant", "virtual"):
         read_metadata(files.existing(Path(teacher), "the teacher (distill.teacher)"))

@@ -40,13 +40,13 @@ def cut(context: Context, model: nn.Module) -> nn.Module:
 
 def _epochs(context: Context) -> tuple[int, int]:
     """Return the epochs of the wider network and of what is left of it: in sum they cost what giant and tuning do."""
-    allowed, before = _spent(context), context.wide()
+    allowed, before = spent(context), context.wide()
     first = max(1, int(context.recipe.prune.share * allowed) // _macs(context, before))
     rest = allowed - first * _macs(context, before)
     return first, max(1, rest // _macs(context, cut(context, before)))
 
 
-def _spent(context: Context) -> int:
+def spent(context: Context) -> int:
     """Return what giant and tuning cost: epochs times multiply-accumulates of a forward pass."""
     section = context.recipe.train
     giant = _macs(context, expand(context.tiny(), context.plan, seed=context.recipe.seed))

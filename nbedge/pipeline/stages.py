@@ -17,6 +17,7 @@ from nbedge.conversion import CHECKED, LEARNT, export
 from nbedge.errors import GateError
 from nbedge.evaluation import Accuracy, Logits, judge, logits_of_module
 from nbedge.pipeline import learning, pruned
+from nbedge.pipeline.baselines import baselines
 from nbedge.pipeline.choosing import (
     CHOICE,
     GATES,
@@ -219,7 +220,7 @@ def compared(recipe: Recipe) -> tuple[str, ...]:
     others = ("transferred",) if transfer.giant else ("giant",)
     merged = ("merged",) if recipe.train.tail == "contract-and-tune" else ()
     pruning = ("pruned",) if recipe.prune.wide else ()
-    return ("control", *pruning, *others, *merged, "contracted")
+    return ("control", *recipe.baselines.train, *pruning, *others, *merged, "contracted")
 
 
 def stages(recipe: Recipe) -> tuple[Stage, ...]:
@@ -241,6 +242,7 @@ def _until_linear(recipe: Recipe) -> tuple[Stage, ...]:
             control,
             *_baseline(recipe),
             Stage("giant", ("plan.json",), ("train",), learning.giant, trains=True),
+            *baselines(recipe),
             Stage(
                 "gate-giant",
                 ("control.safetensors", "curves/control.json", "giant.safetensors"),

@@ -15,6 +15,7 @@ from nbedge.linearization import ORDERS, SHAPES
 from nbedge.plan import BLOCKS, Site
 from nbedge.preprocessing import Preprocessing
 from nbedge.pruning import SPREADS
+from nbedge.recipe.baselines import BaselinesSection
 from nbedge.recipe.bench import BenchSection
 from nbedge.recipe.gate import GateSection
 from nbedge.recipe.phases import MEASURED, SCHEDULES, TAILS, DistillSection, PltSection, TrainSection
@@ -181,6 +182,7 @@ class Recipe:
     gate: GateSection = field(default_factory=GateSection)
     distill: DistillSection = field(default_factory=DistillSection)
     transfer: TransferSection = TransferSection()
+    baselines: BaselinesSection = field(default_factory=BaselinesSection)
     prune: PruneSection = field(default_factory=PruneSection)
     export: ExportSection = ExportSection()
     bench: BenchSection = field(default_factory=BenchSection)
@@ -243,8 +245,10 @@ class Recipe:
         """Ask those who will use these values, before hours of training and not after."""
         literal(self.model.arguments)
         literal(self.prune.wide)
-        if self.prune.wide and self.transfer.giant:
-            raise InputError("prune.wide is a baseline of a training from scratch; leave it out of a transfer")
+        literal(self.baselines.wide)
+        for key, value in (("prune.wide", self.prune.wide), ("baselines.train", self.baselines.train)):
+            if value and self.transfer.giant:
+                raise InputError(f"{key} is for a training from scratch; leave it out of a transfer")
         with _of("distill"):
             TeacherFree(self.distill.weight, self.distill.temperature)
             if self.distill.features and self.distill.teacher != "giant":

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 
+#: rows of a recipe's [baselines]
+BASELINES = ("two-phase", "same-macs", "distilled", "teacher-free", "netaug")
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -45,6 +48,9 @@ def text(top1: Mapping[str, float], pictures: int, choice: Choice | None = None)
         sentences.append(_giant(_points(top1["giant"], top1["control"]), top1["giant"]))
     if {"pruned", "contracted"} <= top1.keys():
         sentences.append(_pruned(_points(top1["contracted"], top1["pruned"]), top1["pruned"]))
+    others = [f"{name} {top1[name]:.1%}" for name in BASELINES if name in top1]
+    if others:
+        sentences.append(f"Other ways to train it: {', '.join(others)}.")
     if pictures:
         sentences.append(_sampling(top1["control"], pictures))
     return " ".join(sentences)

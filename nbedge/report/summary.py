@@ -10,7 +10,7 @@ from nbedge.report.closing import Choice
 from nbedge.report.records import Json, Records, read
 
 #: rows that nothing has to be equal to: they are trained, not derived
-TRAINED = ("control", "pruned", "transferred", "giant")
+TRAINED = ("control", *closing.BASELINES, "pruned", "transferred", "giant")
 UNJUDGED = "\N{EN DASH}"
 #: the worst first
 _VERDICTS = ("FAIL", "NOT CHECKED", "PASS")

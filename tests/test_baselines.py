@@ -1,0 +1,95 @@
+"""Other ways to train the tiny model: each is a stage, a row and a candidate."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nbedge.checkpoint import load_checkpoint
+from nbedge.errors import InputError
+from nbedge.pipeline import run
+from nbedge.recipe import (
+    BASELINES,
+    BaselinesSection,
+    DataSection,
+    ExportSection,
+    GateSection,
+    ModelSection,
+    Recipe,
+    TrainSection,
+    TransferSection,
+    read,
+    to_toml,
+)
+from nbedge.report import summarize
+
+WIDER = ({"width_mult": 0.5}, {"width_mult": 0.75})
+RECIPE = Recipe(
+    "small", ModelSection("sample:mobilenet_v2_tiny", (1, 28, 28), {"width_mult": 0.25}), DataSection("generated:10"),
+    train=TrainSection(batch_size=16, learning_rate=0.05, giant_epochs=1, plt_epochs=2, ramp=0.5, warmup_epochs=0.0),
+    baselines=BaselinesSection(BASELINES, WIDER), export=ExportSection(formats=()), gate=GateSection(-100, 100),
+)  # fmt: skip
+
+
+@pytest.mark.group("path")
+def test_every_baseline_is_a_row_and_a_candidate(tmp_path: Path) -> None:
+    run(RECIPE, tmp_path / "run")
+    rows = {row["name"]: row for row in json.loads((tmp_path / "run/evaluation.json").read_text())["rows"]}
+    assert list(rows) == ["control", *BASELINES, "giant", "contracted"]
+    for name in BASELINES:  # of exactly the tiny architecture
+        assert (rows[name]["parameters"], rows[name]["macs"]) == (
+            rows["control"]["parameters"],
+            rows["control"]["macs"],
+        )
+        load_checkpoint(tmp_path / f"run/{name}.safetensors")
+    held = json.loads((tmp_path / "run/choice.json").read_text())
+    assert list(held["validation_top1"]) == ["control", *BASELINES, "contracted"]
+    assert held["validation_top1"][held["chosen"]] == max(held["validation_top1"].values())
+    assert "Other ways to train it: two-phase" in summarize(tmp_path / "run").closing()
+    epochs = {name: len(json.loads((tmp_path / f"run/curves/{name}.json").read_text())["epochs"])
+              for name in ("control", "first-phase", *BASELINES)}  # fmt: skip
+    more = epochs.pop("same-macs")
+    assert epochs == {"control": 3, "first-phase": 1, "two-phase": 2, "distilled": 3, "teacher-free": 3, "netaug": 3}
+    spent = 3 * rows["giant"]["macs"]
+    assert more * rows["control"]["macs"] <= spent < (more + 1) * rows["control"]["macs"]
+
+
+def test_a_recipe_with_baselines_is_read_back(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(to_toml(RECIPE), encoding="utf-8")
+    assert read(tmp_path / "recipe.toml") == RECIPE
+
+
+@pytest.mark.parametrize(
+    ("train", "wide", "said"),
+    [
+        (("twophase",), (), "train holds 'twophase'; choose from two-phase"),
+        (("two-phase", "two-phase"), (), "'two-phase' 2 times"),
+        (("netaug",), (), "netaug goes with wide"),
+        ((), WIDER, "netaug goes with wide"),
+    ],
+)
+def test_what_is_no_baseline_is_refused(train: tuple[str, ...], wide: tuple[dict[str, float], ...], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        BaselinesSection(train, wide)
+
+
+def test_a_transfer_has_none() -> None:
+    with pytest.raises(InputError, match=r"baselines\.train is for a training from scratch"):
+        replace(RECIPE, transfer=TransferSection("giant.safetensors", "control.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("wide", "said"),
+    [
+        (({"width_mult": 0.25},), r"wide\[0\] is no wider than"),
+        (({"width_mult": 0.75}, {"width_mult": 0.5}), r"wide\[1\] is narrower at"),
+        (({"width_mult": "broad"},), "width_mult"),
+    ],
+)
+def test_networks_that_cannot_share_weights_are_refused_before_anything_is_trained(
+    wide: tuple[dict[str, float | str], ...], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=said):
+        run(replace(RECIPE, baselines=BaselinesSection(("netaug",), wide)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
