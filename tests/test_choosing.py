@@ -22,10 +22,10 @@ RECIPE = Recipe(
 BOOSTING = {"linearize", "gate-plt", "contract", "verify"}
 
 
-def done(recipe: Recipe, folder: Path, resume: bool = False) -> dict[str, str]:
+def done(recipe: Recipe, folder: Path, *, resume: bool = False) -> dict[str, str]:
     """Run a recipe and return the last event of each stage."""
     events: dict[str, str] = {}
-    run(recipe, folder, listener=lambda stage, event, _seconds: events.update({stage: event}), resume=resume)
+    run(recipe, folder, resume=resume, listener=lambda stage, event, _seconds: events.update({stage: event}))
     return events
 
 
@@ -71,6 +71,9 @@ def test_a_giant_without_a_lead_is_left_alone_and_the_control_is_exported(finish
     assert "Boosting was stopped: the giant is" in closing
     assert "+100.0 are asked for" in closing
     assert "Boosting was stopped" in write(finished, finished / "page.html").read_text(encoding="utf-8")
+    # what a stage that was killed has left behind is no part of the run
+    (finished / "contracted.safetensors").write_bytes(b"cut short")
+    assert "done" not in done(asked, finished, resume=True).values()
     # and back: what was left out is done
     assert done(RECIPE, finished, resume=True)["contract"] == "done"
     assert (finished / "contracted.safetensors").exists()
@@ -82,6 +85,9 @@ def test_a_giant_that_loses_too_much_is_not_contracted(finished: Path) -> None:
     events = done(asked, finished, resume=True)
     assert {stage for stage, event in events.items() if event == "left out"} == BOOSTING - {"linearize", "gate-plt"}
     assert "while it became linear, -100.0 are allowed" in summarize(finished).closing()
+    # the stages before the gate that has stopped are done, and stay so
+    again = done(asked, finished, resume=True)
+    assert again == {stage: event if event == "left out" else "skipped" for stage, event in events.items()}
 
 
 @pytest.mark.group("path")

@@ -1,6 +1,7 @@
 """Whether boosting goes on, and which of the trained tiny models is the product: validation pictures decide."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from nbedge.recipe import Recipe
 
 #: what the stages write
 GIANT_GATE, PLT_GATE, CHOICE = "gates/giant.json", "gates/plt.json", "choice.json"
+GATES = (GIANT_GATE, PLT_GATE)
+#: models that there are only where no gate has stopped boosting
+BOOSTED = ("merged", "contracted")
 
 
 def gate_giant(context: Context, _state: Path) -> Outcome:
@@ -42,9 +46,9 @@ def _rival(context: Context) -> float:
     return float(curve["epochs"][section.giant_epochs - 1]["validation_top1"])
 
 
-def stopped(context: Context) -> str:
-    """Return why a gate has stopped boosting; empty if none has."""
-    for name in (GIANT_GATE, PLT_GATE):
+def stopped(context: Context, gates: tuple[str, ...] = GATES) -> str:
+    """Return why one of these gates has stopped boosting; empty if none has."""
+    for name in gates:
         path = context.folder / name
         if path.exists():
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -58,16 +62,32 @@ def candidates(recipe: Recipe) -> tuple[str, ...]:
     return ("control", *recipe.baselines.train, *(("transferred",) if recipe.transfer.giant else ()), "contracted")
 
 
+def present(context: Context, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of the models that the run has: none that were to come after a gate that has stopped boosting."""
+    missing = BOOSTED if stopped(context) else ()
+    return tuple(name for name in names if name not in missing)
+
+
 def choose(context: Context, _state: Path) -> Outcome:
     """Take the best of the candidates; at a tie the simplest."""
-    there = [name for name in candidates(context.recipe) if (context.folder / f"{name}.safetensors").exists()]
-    found = {name: _validation(context, name) for name in there}
-    best = max(there, key=lambda name: found[name])
-    why = stopped(context)
-    content = {"schema_version": 1, "chosen": best, "validation_top1": found, "stopped": why}
+    found = {name: _validation(context, name) for name in present(context, candidates(context.recipe))}
+    best = max(found, key=lambda name: found[name])
+    reason = stopped(context)
+    content = {"schema_version": 1, "chosen": best, "validation_top1": found, "stopped": reason,
+               "why": _why(best, found, reason)}  # fmt: skip
     files.write_json(context.folder / CHOICE, content)
     files.write_bytes(context.folder / "chosen.safetensors", (context.folder / f"{best}.safetensors").read_bytes())
     return Outcome((CHOICE, "chosen.safetensors"))
+
+
+def _why(best: str, found: Mapping[str, float], reason: str) -> str:
+    """Say which model is the product, and why."""
+    shown = ", ".join(f"{name} {top1:.1%}" for name, top1 in found.items())
+    tie = "; at a tie the simplest" if list(found.values()).count(found[best]) > 1 else ""
+    words = f"The product is the {best} model, the best on the validation pictures ({shown}{tie})."
+    if reason:
+        return f"Boosting was stopped: {reason}. {words}"
+    return words if best in BOOSTED else f"{words} Boosting did not pay here."
 
 
 def chosen(context: Context) -> str:

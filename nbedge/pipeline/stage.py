@@ -26,7 +26,7 @@ class Stage:
         sections: parts of the recipe that it depends on, besides model, data, seed and threads.
         run: what it does, told where the state of a training is kept.
         trains: every process of a distributed training takes part.
-        boosts: it is left out when a gate has stopped boosting.
+        gates: files of the gates before it; it is left out when one of them has stopped boosting.
     """
 
     name: str
@@ -34,4 +34,4 @@ class Stage:
     sections: tuple[str, ...]
     run: Callable[[Context, Path], Outcome]
     trains: bool = False
-    boosts: bool = False
+    gates: tuple[str, ...] = ()

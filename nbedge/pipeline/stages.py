@@ -18,7 +18,17 @@ from nbedge.errors import GateError
 from nbedge.evaluation import Accuracy, Logits, judge, logits_of_module
 from nbedge.pipeline import learning, pruned
 from nbedge.pipeline.baselines import baselines
-from nbedge.pipeline.choosing import CHOICE, GIANT_GATE, PLT_GATE, candidates, choose, chosen, gate_giant, gate_plt
+from nbedge.pipeline.choosing import (
+    CHOICE,
+    GATES,
+    GIANT_GATE,
+    candidates,
+    choose,
+    chosen,
+    gate_giant,
+    gate_plt,
+    present,
+)
 from nbedge.pipeline.context import Context, merged_name
 from nbedge.pipeline.planning import chosen_plan
 from nbedge.pipeline.stage import Outcome, Stage
@@ -124,8 +134,7 @@ def _answers(context: Context) -> dict[str, Logits]:
     """Return the logits of every model and file on the test pictures, by name."""
     test = context.splits.test.images
     found: dict[str, Logits] = {}
-    models = [name for name in compared(context.recipe) if (context.folder / f"{name}.safetensors").exists()]
-    paths = exported_files(context)
+    models, paths = present(context, compared(context.recipe)), exported_files(context)
     with bar("evaluate", len(models) + len(paths), context.shown) as shown:
         for name in models:
             shown.to(len(found), name)
@@ -222,8 +231,9 @@ def stages(recipe: Recipe) -> tuple[Stage, ...]:
 def _until_linear(recipe: Recipe) -> tuple[Stage, ...]:
     tuning = ("train", "plt", "distill")
     teacher = (recipe.distill.teacher,) if recipe.distill.teacher not in ("", "giant", "virtual") else ()
-    last = Stage("linearize", ("giant.safetensors", *teacher), tuning, learning.linearize, trains=True, boosts=True)
-    lost = Stage("gate-plt", ("giant.safetensors", "linearized.safetensors"), ("gate",), gate_plt, boosts=True)
+    needs, gates = ("giant.safetensors", *teacher), (GIANT_GATE,)
+    last = Stage("linearize", needs, tuning, learning.linearize, trains=True, gates=gates)
+    lost = Stage("gate-plt", ("giant.safetensors", "linearized.safetensors"), ("gate",), gate_plt, gates=gates)
     control = Stage("control", (), ("train", "transfer"), learning.control, trains=True)
     if not recipe.transfer.giant:
         chosen = Stage("plan", (), ("plan",), plan)
@@ -259,13 +269,13 @@ def _baseline(recipe: Recipe) -> tuple[Stage, ...]:
 
 def _from_contraction(recipe: Recipe) -> tuple[Stage, ...]:
     merged = merged_name(recipe)
-    tuned = (Stage("tune", ("merged.safetensors",), ("train", "distill"), learning.tune, trains=True, boosts=True),)
+    tuned = Stage("tune", ("merged.safetensors",), ("train", "distill"), learning.tune, trains=True, gates=GATES)
     models = candidates(recipe)
     proven = (
-        Stage("contract", ("linearized.safetensors",), (), contract_giant, boosts=True),
-        Stage("verify", ("linearized.safetensors", f"{merged}.safetensors"), (), verify_contraction, boosts=True),
-        *(tuned if merged == "merged" else ()),
-        Stage("choose", (*(f"{name}.safetensors" for name in models), GIANT_GATE, PLT_GATE), (), choose),
+        Stage("contract", ("linearized.safetensors",), (), contract_giant, gates=GATES),
+        Stage("verify", ("linearized.safetensors", f"{merged}.safetensors"), (), verify_contraction, gates=GATES),
+        *((tuned,) if merged == "merged" else ()),
+        Stage("choose", (*(f"{name}.safetensors" for name in models), *GATES), (), choose),
     )
     checkpoints = (CHOICE, *(f"{name}.safetensors" for name in compared(recipe)))
     records = ("evaluation.json", "curves", "verification", "data.json", "gates", CHOICE)

@@ -24,8 +24,6 @@ from nbedge.recipe import Recipe, to_toml
 from nbedge.training import processes
 from nbedge.training.sampling import here
 
-#: folder of what only people read: no stage depends on it
-LOGS = "logs"
 #: told the stage's name, and "started", "done", "skipped", "left out" or "changed", with the seconds it took
 Listener = Callable[[str, str, float], None]
 
@@ -128,12 +126,12 @@ def _sweep(folder: Path) -> None:
 
 
 def _step(stage: Stage, context: Context, record: Manifest, listener: Listener) -> None:
-    if stage.boosts and stopped(context):
+    if stopped(context, stage.gates):
         if stage.name in record.stages:
             record.forget(stage.name)
         listener(stage.name, "left out", 0.0)
         return
-    inputs = _inputs(stage, context)
+    inputs = _inputs(stage, context, record)
     if record.is_current(stage.name, inputs):
         listener(stage.name, "skipped", 0.0)
         return
@@ -185,15 +183,18 @@ def _sources(stage: Stage, context: Context) -> dict[str, str]:
     return {"recipe": _digest(context.settings(*stage.sections)), "data": context.splits.fingerprint}
 
 
-def _inputs(stage: Stage, context: Context) -> dict[str, str]:
-    """Return what the stage depends on: parts of the recipe, the pictures, files of earlier stages."""
-    found = _sources(stage, context)
+def _inputs(stage: Stage, context: Context, record: Manifest) -> dict[str, str]:
+    """Return what the stage depends on: parts of the recipe, the pictures, files of finished stages or from elsewhere.
+
+    Logs that only people read are none of these, nor is what a killed stage wrote last.
+    """
+    found, made = _sources(stage, context), {path for entry in record.stages.values() for path in entry.outputs}
     for need in stage.needs:
         place = context.folder / need
         for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
-            if path.is_file() and path.parent.name != LOGS:
-                inside = path.is_relative_to(context.folder)
-                found[str(path.relative_to(context.folder) if inside else path)] = files.sha256(path)
+            name = str(path.relative_to(context.folder) if path.is_relative_to(context.folder) else path)
+            if path.is_file() and (name in made or Path(name).is_absolute()):
+                found[name] = files.sha256(path)
     return found
 
 

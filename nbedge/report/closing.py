@@ -14,12 +14,12 @@ class Choice:
 
     Attributes:
         chosen: its name.
-        validation_top1: candidate -> accuracy on the validation pictures, a fraction.
+        why: in whole sentences.
         stopped: why a gate has stopped boosting; empty if none has.
     """
 
     chosen: str
-    validation_top1: Mapping[str, float]
+    why: str
     stopped: str
 
 
@@ -38,7 +38,7 @@ def text(top1: Mapping[str, float], pictures: int, choice: Choice | None = None)
     rival, name = (
         ("transferred", "tiny model transferred likewise") if "transferred" in top1 else ("control", "control")
     )
-    sentences = [_chosen(choice)] if choice else []
+    sentences = [choice.why] if choice else []
     if "contracted" in top1:
         gain = _points(top1["contracted"], top1[rival])
         sentences.append(_gain(name, top1["contracted"], top1[rival], gain))
@@ -54,15 +54,6 @@ def text(top1: Mapping[str, float], pictures: int, choice: Choice | None = None)
     if pictures:
         sentences.append(_sampling(top1["control"], pictures))
     return " ".join(sentences)
-
-
-def _chosen(choice: Choice) -> str:
-    """Say which model is the product, and why."""
-    if choice.stopped:
-        return f"Boosting was stopped: {choice.stopped}. The product is the {choice.chosen} model."
-    shown = ", ".join(f"{name} {top1:.1%}" for name, top1 in choice.validation_top1.items())
-    why = "" if choice.chosen == "contracted" else " Boosting did not pay here."
-    return f"The product is the {choice.chosen} model, the best on the validation pictures ({shown}).{why}"
 
 
 def _points(top1: float, other: float) -> float:

@@ -139,7 +139,7 @@ def of_records(records: Records) -> Summary:
 
 
 def _choice(values: Json | None) -> Choice | None:
-    return Choice(values["chosen"], values["validation_top1"], values["stopped"]) if values else None
+    return Choice(values["chosen"], values["why"], values["stopped"]) if values else None
 
 
 def _files(records: Records) -> dict[str, Json]:
