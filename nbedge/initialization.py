@@ -33,6 +33,18 @@ def raise_norms_(model: nn.Module, example_input: Tensor, bias: float = 1.0) -> 
     return tuple(call.name for call in found)
 
 
+def has_shortcuts(model: nn.Module, example_input: Tensor) -> bool:
+    """Return whether the model adds or concatenates tensors that come from different layers, as shortcuts do.
+
+    Args:
+        model: any; it is left as it is.
+        example_input: (n, c, h, w), as the model takes it.
+    """
+    joins = {"add", "add_", "__add__", "__radd__", "__iadd__", "cat", "concat"}
+    return any(call.module is None and call.name in joins and len(set(call.inputs)) > 1
+               for call in trace(model, example_input).calls)  # fmt: skip
+
+
 def _has_bias(module: nn.Module | None) -> bool:
     return module is not None and is_norm(module) and isinstance(module.bias, nn.Parameter)
 

@@ -168,6 +168,29 @@ def test_init_writes_a_recipe_that_run_accepts_and_never_over_another(here: Path
     assert recipe.read(path) == written
 
 
+@pytest.mark.parametrize(("kind", "gate"), [("quick", -100), ("standard", -2), ("transfer", -2)])
+def test_init_writes_each_kind_of_recipe(here: Path, kind: str, gate: float) -> None:
+    line = f"init sample:mobilenet_v2_tiny --data folder:pictures --input 1x28x28 --recipe {kind} --out {kind}.toml"
+    answer(here, line)
+    written = recipe.read(here / f"{kind}.toml")
+    assert (written.gate.lead, written.model.norm_bias) == (gate, 0)
+    assert written.train.batch_size < 64
+    assert bool(written.transfer.giant) == (kind == "transfer")
+    if kind == "transfer":
+        assert "giant.safetensors" in refused(here, f"run {kind}.toml --out runs/{kind}")
+
+
+def test_init_raises_the_norms_of_a_network_without_shortcuts(here: Path) -> None:
+    (here / "plain.py").write_text(
+        "from torch import nn\n"
+        "def make(num_classes):\n"
+        "    layers = nn.Conv2d(1, 4, 1), nn.BatchNorm2d(4), nn.ReLU()\n"
+        "    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))\n"
+    )
+    answer(here, "init plain.py:make --data folder:pictures --input 1x28x28 --out plain.toml")
+    assert recipe.read(here / "plain.toml").model.norm_bias == 1
+
+
 def test_init_takes_a_model_of_ones_own_with_odd_names(here: Path) -> None:
     odd = here / 'odd"name'
     odd.mkdir()

@@ -6,7 +6,7 @@ from torch import nn
 
 import nbedge
 from nbedge.errors import InputError
-from nbedge.initialization import raise_norms_
+from nbedge.initialization import has_shortcuts, raise_norms_
 from nbedge.samples import mobilenet_v2_tiny
 
 
@@ -47,6 +47,12 @@ class Functional(nn.Module):
 
 def test_an_activation_may_be_a_function() -> None:
     assert raise_norms_(Functional(), torch.zeros(2, 4)) == ("first",)
+
+
+def test_shortcuts_are_seen() -> None:
+    x = torch.zeros(1, 1, 28, 28)
+    assert has_shortcuts(mobilenet_v2_tiny(10), x)
+    assert not has_shortcuts(nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU()), x)
 
 
 @pytest.mark.parametrize("norm", [nn.BatchNorm1d(4, affine=False), nn.Identity()])

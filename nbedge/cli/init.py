@@ -12,7 +12,7 @@ from nbedge.cli.subject import ModelOptions, model_options, pictured, tried
 from nbedge.errors import InputError, needs
 
 RECIPE = Template("""\
-# Written by nbedge init. Run it: nbedge run $file
+# Written by nbedge init --recipe $kind. Run it: nbedge run $file
 name = "$name"
 seed = 0
 threads = 1               # of training; the same number gives the same bytes, on one kind of processor
@@ -21,23 +21,20 @@ threads = 1               # of training; the same number gives the same bytes, o
 reference = $model
 input = $shape            # channels, height, width
 arguments = $arguments
+norm_bias = $bias           # what BatchNorms in front of activations start with: $why
 
 [data]
 source = $data    # a relative path starts at this file
 validation = 0.1          # share of the training pictures held back for choices
 calibration = 200         # training pictures held back for quantizers
 $normalisation
-[plan]
-every = 2                 # expand every second site ($sites sites were found)
-ratio = 6                 # hidden channels per input channel
-
-[train]
-giant_epochs = 20         # of the giant; boosting needs many steps before it pays
-plt_epochs = 20           # tuning, in which the slopes rise from 0 to 1
-ramp = 0.25               # over this share of it; the rest is trained at slope 1
+$phases
 batch_size = $batch
 learning_rate = $rate       # tune it for the control first: it is worth more than any trick
 augment = ["shift", "flip"]   # leave "flip" out where left and right differ
+
+[baselines]
+train = []                # any of "two-phase", "same-macs", "distilled", "teacher-free": the best of all is exported
 
 [export]
 formats = ["onnx", "tflite"]
@@ -52,6 +49,43 @@ float_error = 1e-4        # largest max|difference| / RMS of a float file
 sqnr_db = 15.0            # least signal-to-quantization-noise ratio of an integer file
 accuracy_loss = 1.0       # largest loss of an integer file, in percentage points
 """)
+#: the sections that say how giant and tuning are trained; each value with its reason
+KINDS = {
+    "quick": Template("""\
+[plan]
+every = 2                 # expand every second site ($sites sites were found)
+ratio = 4                 # hidden channels per input channel: two thirds of the published ratio, and of its cost
+
+[gate]
+lead = -100               # points that the giant must lead the control by: none, a quick run goes all the way
+plt_loss = 100
+
+[train]
+giant_epochs = 4          # enough to see whether everything works, too short for the giant to overtake the control
+plt_epochs = 4            # tuning, in which the slopes rise from 0 to 1
+ramp = 0.5                # over this share of it: fewer steps would be a jump"""),
+    "standard": Template("""\
+[plan]
+every = 2                 # expand every second site ($sites sites were found), as published
+ratio = 6                 # hidden channels per input channel, as published
+
+[gate]
+lead = -2                 # points that the giant must lead the control by, which had twice the epochs
+plt_loss = 5              # points that may be lost while it becomes linear
+
+[train]
+giant_epochs = 30         # shorter ones did not pay (docs/results.md), and the control gains from length too
+plt_epochs = 30           # tuning, in which the slopes rise from 0 to 1
+ramp = 0.25               # over this share of it; the rest, trained at slope 1, regains what the ramp has cost"""),
+    "transfer": Template("""\
+[transfer]
+giant = "giant.safetensors"       # of a run on the data that come first: write its path here
+control = "control.safetensors"   # of the same run, for comparison
+
+[train]
+plt_epochs = 30           # tuning on the new pictures, in which the slopes rise from 0 to 1
+ramp = 0.25               # over this share of it"""),
+}
 
 
 @click.command(name="init")
@@ -60,10 +94,20 @@ accuracy_loss = 1.0       # largest loss of an integer file, in percentage point
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("recipe.toml"), show_default=True, help="The recipe."
 )
+@click.option(
+    "--recipe",
+    "kind",
+    type=click.Choice(list(KINDS)),
+    default="standard",
+    show_default=True,
+    help="quick: does it work? standard: from scratch. transfer: from a giant that was trained on other pictures.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the recipe.")
 @model_options
 @with_screen
-def command(screen: Screen, options: ModelOptions, model_name: str, data: str, out: Path, overwrite: bool) -> None:
+def command(
+    screen: Screen, options: ModelOptions, model_name: str, data: str, out: Path, kind: str, overwrite: bool
+) -> None:  # fmt: skip
     """Look at MODEL (a reference) and DATA, and write a recipe that fits them."""
     files.refuse_existing(out, overwrite)
     if options.shape is None:
@@ -72,11 +116,13 @@ def command(screen: Screen, options: ModelOptions, model_name: str, data: str, o
         from nbedge.data import anchored, load
     shape = pictured(options.shape)
     splits = load(data, shape)
-    arguments, sites = _fitting(model_name, options, shape, len(splits.classes))
+    arguments, sites, shortcuts = _fitting(model_name, options, shape, len(splits.classes))
+    bias, why = (0.0, "it has shortcuts, and 0 is best there") if shortcuts else (1.0, "it has no shortcuts")
     batch = 256 if len(splits.train) >= 5000 else min(64, len(splits.train))
     text = RECIPE.substitute(
-        file=out.name, name=_word(model_name), model=_inline(_anchored(model_name)), shape=list(options.shape),
-        arguments=_inline(arguments), data=_inline(anchored(data, Path.cwd())), sites=sites, batch=batch,
+        kind=kind, phases=KINDS[kind].substitute(sites=sites), bias=bias, why=why, file=out.name,
+        name=_word(model_name), model=_inline(_anchored(model_name)), shape=list(options.shape),
+        arguments=_inline(arguments), data=_inline(anchored(data, Path.cwd())), batch=batch,
         rate=round(0.4 * batch / 256, 2), normalisation=_normalisation(options),
     )  # fmt: skip
     files.write_bytes(out, text.encode())
@@ -84,10 +130,13 @@ def command(screen: Screen, options: ModelOptions, model_name: str, data: str, o
     screen.result({"recipe": str(out), "classes": list(splits.classes), "sites": sites})
 
 
-def _fitting(text: str, options: ModelOptions, shape: tuple[int, int, int], classes: int) -> tuple[dict[str, Any], int]:
-    """Return the arguments with which the model gives one output a class, and how many sites it has."""
+def _fitting(
+    text: str, options: ModelOptions, shape: tuple[int, int, int], classes: int
+) -> tuple[dict[str, Any], int, bool]:
+    """Return the arguments with which the model gives one output a class, its sites, and whether it has shortcuts."""
     import torch
 
+    from nbedge.initialization import has_shortcuts
     from nbedge.reference import ModelReference
     from nbedge.selection import usual_candidates
     from nbedge.survey import survey
@@ -105,7 +154,9 @@ def _fitting(text: str, options: ModelOptions, shape: tuple[int, int, int], clas
             f"{text} gives {found} for one picture, and the data has {classes} classes: (1, {classes}) is expected; "
             "set the outputs with --model-args"
         )
-    return arguments, len(usual_candidates(survey(model, torch.zeros(1, *shape)).candidates))
+    example = torch.zeros(1, *shape)
+    sites = len(usual_candidates(survey(model, example).candidates))
+    return arguments, sites, has_shortcuts(model, example)
 
 
 def _anchored(text: str) -> str:
