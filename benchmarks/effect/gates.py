@@ -82,16 +82,12 @@ def page(runs: Sequence[Boosted], lead: float, loss: float) -> Iterator[str]:
     yield from ("", "| gate | limit, points | gaining runs let through | other runs stopped |", "|---" * 4 + "|")
     leads = [(run.lead, run.gain > 0) for run in runs]
     losses = [(-run.loss, run.gain > 0) for run in runs]
-    for what, values, limit, sign in (
-        ("giant's lead, least", leads, lead, 1),
-        ("loss in PLT, most", losses, -loss, -1),
-    ):
-        best = strictest(values)
-        for kind, found in (("recipe", rates(values, limit)), ("strictest", best)):
+    limits = ("giant's lead, least", leads, lead, 1), ("loss in PLT, most", losses, -loss, -1)
+    for what, values, limit, sign in limits:
+        for kind, found in (("recipe", rates(values, limit)), ("strictest", strictest(values))):
             if found is not None:
-                yield (
-                    f"| {what}, {kind} | {sign * found.limit:.1f} | {_percent(found.passed)} | {_percent(found.stopped)} |"
-                )
+                shown = f"{sign * found.limit + 0.0:.1f} | {_percent(found.passed)} | {_percent(found.stopped)}"
+                yield f"| {what}, {kind} | {shown} |"
 
 
 def _percent(share: float) -> str:
