@@ -29,6 +29,8 @@ class Widened(nn.Module):
     def __init__(self, tiny: nn.Module, wider: Sequence[nn.Module]) -> None:
         super().__init__()
         self.tiny, self.wider = tiny, nn.ModuleList(wider)
+        # DistributedDataParallel waits for the gradient of every parameter that may have one
+        self.wider[:-1].requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, h, w) -> logits (n, classes) of the tiny network."""
@@ -80,7 +82,7 @@ def refuse_narrow(tiny: nn.Module, wider: Sequence[nn.Module]) -> None:
     before = {name: tuple(value.shape) for name, value in tiny.named_parameters()}
     for place, net in enumerate(wider):
         found = {name: tuple(value.shape) for name, value in net.named_parameters()}
-        if found.keys() != before.keys():
+        if {name: len(shape) for name, shape in found.items()} != {name: len(shape) for name, shape in before.items()}:
             raise InputError(f"wide[{place}] has other layers than the network before it; change widths alone")
         less = [name for name in found if any(map(int.__lt__, found[name], before[name]))]
         if less or found == before:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 KEPT = ("plan.json", "control.safetensors", "linearized.safetensors", "contracted.safetensors", "evaluation.json")
+CHOICE = "choice.json"
 FOLDERS = ("exports", "verification", "curves")
 
 
@@ -15,6 +16,8 @@ def publish(run: Path, sample: Path) -> None:
     """Replace the results in `sample` by those of `run`."""
     for name in KEPT:
         shutil.copyfile(run / name, sample / name)
+    if (run / CHOICE).exists():  # runs of an earlier nbedge have none: their files are those of the contracted model
+        shutil.copyfile(run / CHOICE, sample / CHOICE)
     for folder in FOLDERS:
         shutil.rmtree(sample / folder, ignore_errors=True)
         shutil.copytree(run / folder, sample / folder, ignore=shutil.ignore_patterns("logs"))

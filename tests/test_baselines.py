@@ -22,7 +22,7 @@ from nbedge.recipe import (
     read,
     to_toml,
 )
-from nbedge.report import summarize
+from nbedge.report import closing, summarize
 
 WIDER = ({"width_mult": 0.5}, {"width_mult": 0.75})
 RECIPE = Recipe(
@@ -46,7 +46,9 @@ def test_every_baseline_is_a_row_and_a_candidate(tmp_path: Path) -> None:
     held = json.loads((tmp_path / "run/choice.json").read_text())
     assert list(held["validation_top1"]) == ["control", *BASELINES, "contracted"]
     assert held["validation_top1"][held["chosen"]] == max(held["validation_top1"].values())
-    assert "Other ways to train it: two-phase" in summarize(tmp_path / "run").closing()
+    said = summarize(tmp_path / "run").closing()
+    assert "trained in other ways: two-phase" in said
+    assert "the giant, is not counted" in said
     epochs = {name: len(json.loads((tmp_path / f"run/curves/{name}.json").read_text())["epochs"])
               for name in ("control", "first-phase", *BASELINES)}  # fmt: skip
     more = epochs.pop("same-macs")
@@ -58,6 +60,25 @@ def test_every_baseline_is_a_row_and_a_candidate(tmp_path: Path) -> None:
 def test_a_recipe_with_baselines_is_read_back(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(to_toml(RECIPE), encoding="utf-8")
     assert read(tmp_path / "recipe.toml") == RECIPE
+
+
+def test_the_closing_words_know_every_baseline() -> None:
+    assert closing.BASELINES == BASELINES
+
+
+@pytest.mark.group("path")
+def test_a_changed_baseline_leaves_the_others_alone(tmp_path: Path) -> None:
+    events: dict[str, str] = {}
+    run(replace(RECIPE, baselines=BaselinesSection(("netaug", "teacher-free"), WIDER)), tmp_path, until="teacher-free")
+    changed = replace(RECIPE, baselines=BaselinesSection(("netaug", "teacher-free", "two-phase"), WIDER[1:]))
+    run(
+        changed, tmp_path, resume=True, until="two-phase",
+        listener=lambda stage, event, _seconds: events.update({stage: event}),
+    )  # fmt: skip
+    assert {stage for stage, event in events.items() if event == "done"} == {"netaug", "first-phase", "two-phase"}
+    assert {stage for stage, event in events.items() if event == "skipped"} == {
+        "plan", "control", "giant", "teacher-free",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -82,7 +103,7 @@ def test_a_transfer_has_none() -> None:
 @pytest.mark.parametrize(
     ("wide", "said"),
     [
-        (({"width_mult": 0.25},), r"wide\[0\] is no wider than"),
+        (({"width_mult": 0.25},), r"baselines\.wide\[0\] is no wider than"),
         (({"width_mult": 0.75}, {"width_mult": 0.5}), r"wide\[1\] is narrower at"),
         (({"width_mult": "broad"},), "width_mult"),
     ],

@@ -140,6 +140,9 @@ learning_rate = 0.05
 [gate]
 lead = -100
 plt_loss = 100
+[baselines]
+train = ["netaug"]
+wide = [{ width_mult = 0.5 }, { width_mult = 0.75 }]
 [export]
 formats = []
 """

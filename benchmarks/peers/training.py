@@ -24,6 +24,10 @@ giant_epochs = 8
 plt_epochs = 8
 learning_rate = 0.4
 
+[gate]
+lead = -100
+plt_loss = 100
+
 [export]
 formats = []
 """

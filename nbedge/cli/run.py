@@ -93,7 +93,10 @@ def show_summary(screen: Screen, summary: "Summary", folder: Path) -> dict[str, 
     page = folder / "report.html"
     if page.exists():
         screen.say(f"The report is {page}")
-    return {"run": str(folder), "rows": [_as_dict(row) for row in summary.rows], "closing": summary.closing()}
+    return {
+        "run": str(folder), "rows": [_as_dict(row) for row in summary.rows], "closing": summary.closing(),
+        "chosen": summary.choice.chosen if summary.choice else None,
+    }  # fmt: skip
 
 
 def _row(row: Any) -> tuple[str | Text, ...]:

@@ -1,9 +1,9 @@
 """The stages of [baselines]: other ways to train the tiny model, with the control's seed, pictures and optimizer."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from nbedge.distillation import CrossEntropy, Distillation, TeacherFree
+from nbedge.errors import InputError
 from nbedge.pipeline import learning, pruned
 from nbedge.pipeline.context import Context
 from nbedge.pipeline.stage import Outcome, Stage
@@ -63,7 +63,10 @@ def widened(context: Context) -> Widened:
     """
     tiny = context.tiny()
     wider = [context.network(arguments, "baselines.wide") for arguments in context.recipe.baselines.wide]
-    refuse_narrow(tiny, wider)
+    try:
+        refuse_narrow(tiny, wider)
+    except InputError as error:
+        raise InputError(f"baselines.{error}") from error
     return Widened(tiny, wider)
 
 
@@ -71,21 +74,20 @@ def _epochs(context: Context) -> int:
     return context.recipe.train.giant_epochs + context.recipe.train.plt_epochs
 
 
-_STAGES: dict[str, tuple[tuple[str, ...], Callable[[Context, Path], Outcome]]] = {
-    "two-phase": ((f"{FIRST}.safetensors",), _two_phase),
-    "same-macs": (("plan.json",), _same_macs),
-    "distilled": (("giant.safetensors",), _distilled),
-    "teacher-free": ((), _teacher_free),
-    "netaug": ((), _netaug),
-}
+_FIRST = Stage(FIRST, (), ("train",), _first_phase, trains=True)
+_BASELINES = (
+    Stage("two-phase", (f"{FIRST}.safetensors",), ("train",), _two_phase, trains=True),
+    Stage("same-macs", ("plan.json",), ("train",), _same_macs, trains=True),
+    Stage(
+        "distilled", ("giant.safetensors",), ("train", "distill.weight", "distill.temperature"), _distilled, trains=True
+    ),
+    Stage("teacher-free", (), ("train",), _teacher_free, trains=True),
+    Stage("netaug", (), ("train", "baselines.wide"), _netaug, trains=True),
+)  # fmt: skip
 
 
 def baselines(recipe: Recipe) -> tuple[Stage, ...]:
     """Return the stages of the baselines that the recipe asks for, behind the giant, which one of them learns from."""
-    found: list[Stage] = []
-    for name in recipe.baselines.train:
-        needs, train = _STAGES[name]
-        if name == "two-phase":
-            found.append(Stage(FIRST, (), ("train",), _first_phase, trains=True))
-        found.append(Stage(name, needs, ("train", "distill", "baselines"), train, trains=True))
-    return tuple(found)
+    known, asked = {stage.name: stage for stage in _BASELINES}, recipe.baselines.train
+    first = (_FIRST,) if "two-phase" in asked else ()
+    return (*first, *(known[name] for name in asked))

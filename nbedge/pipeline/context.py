@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,7 @@ class Context:
         return model
 
     def settings(self, *sections: str) -> dict[str, Any]:
-        """Return the parts of the recipe that a stage depends on."""
+        """Return the parts of the recipe that a stage depends on: sections, or single keys such as "distill.weight"."""
         values = asdict(self.recipe)
-        return {name: values[name] for name in ("name", "seed", "threads", "model", "data", *sections)}
+        parts = ("name", "seed", "threads", "model", "data", *sections)
+        return {part: reduce(getitem, part.split("."), values) for part in parts}

@@ -23,7 +23,8 @@ class Stage:
     Attributes:
         name: on the command line and in the manifest.
         needs: files of earlier stages that it reads; a folder stands for all its files.
-        sections: parts of the recipe that it depends on, besides model, data, seed and threads.
+        sections: parts of the recipe that it depends on, besides model, data, seed and threads: sections, or single
+            keys, such as "distill.weight".
         run: what it does, told where the state of a training is kept.
         trains: every process of a distributed training takes part.
         gates: files of the gates before it; it is left out when one of them has stopped boosting.

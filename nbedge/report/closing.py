@@ -48,9 +48,9 @@ def text(top1: Mapping[str, float], pictures: int, choice: Choice | None = None)
         sentences.append(_giant(_points(top1["giant"], top1["control"]), top1["giant"]))
     if {"pruned", "contracted"} <= top1.keys():
         sentences.append(_pruned(_points(top1["contracted"], top1["pruned"]), top1["pruned"]))
-    others = [f"{name} {top1[name]:.1%}" for name in BASELINES if name in top1]
+    others = {name: top1[name] for name in BASELINES if name in top1}
     if others:
-        sentences.append(f"Other ways to train it: {', '.join(others)}.")
+        sentences.append(_others(others, top1.get("contracted")))
     if pictures:
         sentences.append(_sampling(top1["control"], pictures))
     return " ".join(sentences)
@@ -91,6 +91,15 @@ def _pruned(lead: float, top1: float) -> str:
         f"A wider network, pruned to the same size for as much training, reached {top1:.1%}: the contracted model is "
         f"{lead:+.1f} points from it."
     )
+
+
+def _others(found: Mapping[str, float], contracted: float | None) -> str:
+    notes = {"distilled": " (the training of its teacher, the giant, is not counted)"}
+    shown = ", ".join(f"{name} {top1:.1%}{notes.get(name, '')}" for name, top1 in found.items())
+    if contracted is None:
+        return f"The same network trained in other ways: {shown}."
+    lead = _points(contracted, max(found.values()))
+    return f"The same network trained in other ways: {shown}; the contracted model is {lead:+.1f} points from the best."
 
 
 def _sampling(top1: float, pictures: int) -> str:
