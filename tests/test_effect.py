@@ -20,7 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
-from effect import jobs, pictures, slices, study, tables
+from effect import gates, jobs, pictures, slices, study, tables
 from effect.__main__ import main
 from effect.batches import Feeder, normalised
 from effect.changes import Expand, Setting, Sites, Squeeze
@@ -191,6 +191,20 @@ def test_trials_never_see_the_test_pictures_and_choose_the_rate(few: Path, tmp_p
     assert [line.test for line in trials] == [None, None]
     assert best_rates(trials) == {("vanilla", "q1", "few"): max(trials, key=lambda line: line.validation).learning_rate}
     assert main(["run", *told, "--minutes", "0"]) == 3  # chosen; no time to do it
+
+
+def test_a_gate_lets_four_of_five_gaining_runs_through() -> None:
+    pairs = [(2.0, True), (1.0, True), (0.5, True), (0.0, True), (-3.0, True), (0.7, False), (-1.0, False)]
+    best = gates.strictest(pairs)
+    assert best == gates.Rates(0.0, 0.8, 0.5)
+    assert gates.rates(pairs, -9).passed == 1
+    assert gates.strictest([(1.0, False)]) is None
+    runs = [gates.Boosted(lead, 1.0, 1.0 if gains else -1.0) for lead, gains in pairs]
+    page = list(gates.page(runs, -2.0, 5.0))
+    assert page[0].startswith("7 runs of giant and tuning, 5 of them better")
+    assert "| giant's lead, least, recipe | -2.0 | 80 % | 0 % |" in page
+    assert "| giant's lead, least, strictest | 0.0 | 80 % | 50 % |" in page
+    assert "| loss in PLT, most, recipe | 5.0 | 100 % | 0 % |" in page
 
 
 def test_a_batch_is_a_function_of_its_step(few: Path, tmp_path: Path) -> None:

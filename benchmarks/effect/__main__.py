@@ -6,10 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from effect import plots, results, slices, study, tables
+from effect import gates, plots, results, slices, study, tables
 from effect.results import RESULTS
 from effect.working import WORK, Asked, process, work
 from nbedge.errors import InputError, NbedgeError
+from nbedge.recipe import GateSection
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +40,10 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(do=_tables)
     _common(verb)
     verb.add_argument("--plots", type=Path, help="folder for a plot a network and pictures")
+    verb = verbs.add_parser("gates", help="say what the gates of a recipe would have done to the runs")
+    verb.set_defaults(do=_gates)
+    verb.add_argument("studies", nargs="+", metavar="study", help="names of studies, or paths of their .toml files")
+    verb.add_argument("--results", type=Path, default=RESULTS, help="folder of the lines")
     return parser
 
 
@@ -79,6 +84,17 @@ def _tables(asked: argparse.Namespace) -> int:
     if asked.plots:
         for path in plots.draw(wanted, found, asked.plots):
             print(f"\n{path}", file=sys.stderr)
+    return 0
+
+
+def _gates(asked: argparse.Namespace) -> int:
+    found = [
+        run
+        for name in asked.studies
+        for run in gates.boosted(study.read(name), results.lines(asked.results / f"{Path(name).stem}.jsonl"))
+    ]
+    usual = GateSection()
+    print("\n".join(gates.page(found, usual.lead, usual.plt_loss)))
     return 0
 
 
