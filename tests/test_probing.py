@@ -43,7 +43,7 @@ def test_each_network_is_judged_at_its_own_best_rate() -> None:
     ("leads", "verdict"),
     [
         ((5.0, 5.2), "likely"),
-        ((3.0, 5.0), "open"),
+        ((2.5, 5.0), "open"),
         ((9.0,), "open"),
         ((-1.0, -1.2), "unlikely"),
         ((1.0, 1.1), "unlikely"),
