@@ -125,6 +125,8 @@ BAD = [
     Bad("inspect sample:mobilenet_v2_tiny --input big", ("--input is 'big'", "for example 3x96x96")),
     Bad("inspect sample:mobilenet_v2_tiny --input 1x28x28 --model-args 5", ("--model-args must be a JSON object",)),
     Bad(f"evaluate sample:mobilenet_v2_tiny {NORMALISED}", ("gives (10,) outputs", "2 classes", "--model-args")),
+    Bad("inspect sample:mobilenet_v2_tiny --input 1x28x28 --probe", ("--probe and --data DATA together",)),
+    Bad("inspect sample:mobilenet_v2_tiny --input 1x28x28 --data folder:pictures", ("--probe and --data",)),
     Bad("init sample:mobilenet_v2_tiny --data folder:pictures", ("init needs to know the size", "pass --input")),
     # giants
     Bad(f"inspect {TINY} --choose lunch", ("'lunch' names no choice of sites", "write every:N, all")),

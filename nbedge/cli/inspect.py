@@ -10,9 +10,11 @@ import click
 
 from nbedge import files
 from nbedge.cli.planning import PlanOptions, plan_options
+from nbedge.cli.probed import ProbeOptions, probe_options, probed
 from nbedge.cli.screen import DASH, Screen, number, with_screen
 from nbedge.cli.subject import ModelOptions, model_options, open_subject
 from nbedge.errors import ExportError, GateError, InputError, PlanError, needs
+from nbedge.plan import Plan
 from nbedge.preprocessing import Preprocessing
 from nbedge.subject import Subject
 
@@ -28,11 +30,12 @@ TARGETS = ("onnx", "tflite")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="Write the plan to this file.")
 @click.option("--target", type=click.Choice(TARGETS), help="Say whether the net can become int8 in this format.")
 @click.option("--overwrite", is_flag=True, help="Replace the plan file.")
+@probe_options
 @model_options
 @with_screen
 def command(
-    screen: Screen, options: ModelOptions, wanted: PlanOptions, model_name: str, plan_file: Path | None,
-    target: str | None, overwrite: bool,
+    screen: Screen, options: ModelOptions, wanted: PlanOptions, probing: ProbeOptions, model_name: str,
+    plan_file: Path | None, target: str | None, overwrite: bool,
 ) -> None:  # fmt: skip
     """List the layers of MODEL that would be expanded, and the others with the reason."""
     if plan_file:
@@ -52,6 +55,10 @@ def command(
     if target:
         found["int8"] = _feasible(subject.model, subject, target)
         screen.say(f"int8 in {target}: {found['int8']['verdict']}. {found['int8']['why']}")
+    if probing.data:
+        if not found["plan"]:
+            raise PlanError(f"there is nothing to probe: {found['why']}")
+        found["probe"] = probed(screen, model_name, options, subject, Plan.from_dict(found["plan"]), probing)
     screen.result(found)
 
 

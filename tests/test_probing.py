@@ -1,0 +1,92 @@
+"""A probe trains a little, tunes every network alike, reads no test picture, and says no more than it saw."""
+
+from dataclasses import replace
+from math import inf
+
+import pytest
+import torch
+from torch import nn
+
+from nbedge import data
+from nbedge.data import Pictures
+from nbedge.preprocessing import Preprocessing
+from nbedge.probing import CONTROL, GIANT, RAISED, Lead, Probe, Try, networks, probe
+from nbedge.proposal import propose
+from nbedge.samples import mobilenet_v2_tiny
+from nbedge.training import TrainSettings
+
+SHAPE = (1, 28, 28)
+X = torch.zeros(1, *SHAPE)
+
+
+def build(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return mobilenet_v2_tiny(10, width_mult=0.25)
+
+
+def found(*leads: float) -> Probe:
+    tries = [Try(CONTROL, seed, rate, 0.5 - rate) for seed in range(len(leads)) for rate in (0.1, 0.2)]
+    tries += [Try(GIANT, seed, rate, 0.4 + lead / 100 - (rate - 0.2) ** 2)
+              for seed, lead in enumerate(leads) for rate in (0.1, 0.2)]  # fmt: skip
+    return Probe(5, tuple(tries))
+
+
+def test_each_network_is_judged_at_its_own_best_rate() -> None:
+    shown = found(3.0, 5.0)
+    assert (shown.rate(CONTROL), shown.rate(GIANT)) == (0.1, 0.2)
+    assert shown.best(CONTROL) == {0: 0.4, 1: 0.4}
+    assert shown.lead(GIANT).mean == pytest.approx(4.0)
+    assert shown.lead(GIANT).error == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("leads", "verdict"),
+    [
+        ((5.0, 5.2), "likely"),
+        ((2.5, 5.0), "open"),
+        ((9.0,), "open"),
+        ((-1.0, -1.2), "unlikely"),
+        ((1.0, 1.1), "unlikely"),
+    ],
+)
+def test_the_verdict_needs_a_clear_lead(leads: tuple[float, ...], verdict: str) -> None:
+    shown = found(*leads)
+    assert shown.verdict == verdict
+    assert f"{shown.lead(GIANT).mean:+.1f} points" in shown.why
+
+
+def test_of_one_seed_no_error_is_known() -> None:
+    assert str(Lead(1.0, inf)) == "+1.0 points"
+    assert str(Lead(1.0, 0.25)) == "+1.0 points (standard error 0.2)"
+
+
+class Sealed(Pictures):
+    """Pictures that nobody may read."""
+
+    def __len__(self) -> int:
+        raise AssertionError("the test pictures are read")
+
+
+@pytest.mark.group("train")
+def test_the_same_probe_gives_the_same_figures_and_leaves_the_test_pictures_alone() -> None:
+    splits = data.load("generated:10", SHAPE)
+    sealed = replace(splits, test=Sealed(splits.test.images, splits.test.labels))
+    plan = propose(build(0), X)
+    prepared, settings = Preprocessing(SHAPE, (0.5,), (0.25,)), TrainSettings(16, warmup_epochs=0.0)
+    counted: list[int] = []
+    first, again = (
+        probe(build, plan, sealed, prepared, settings, epochs=1, seeds=(0, 1), rates=(0.05, 0.1), told=counted.append)
+        for _ in range(2)
+    )
+    assert first == again
+    assert counted == [*range(1, 13)] * 2
+    assert {each.name for each in first.tries} == {CONTROL, RAISED, GIANT}
+    assert first.verdict in ("likely", "unlikely", "open")
+
+
+def test_a_network_without_norms_in_front_of_activations_is_not_raised() -> None:
+    def plain(_seed: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 28 * 28, 10))
+
+    plan = propose(plain(0), X, block="basic")
+    assert list(networks(plain, plan, X)) == [CONTROL, GIANT]
