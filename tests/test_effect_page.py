@@ -1,0 +1,44 @@
+"""The tables of the study of effect on the page of results are those of the committed lines."""
+
+from pathlib import Path
+
+import pytest
+
+from effect import gates, study, tables
+from effect.results import RESULTS, lines
+from nbedge.recipe import GateSection
+
+PAGE = Path(__file__).parents[1] / "docs" / "results.md"
+STUDIES = sorted(path.stem for path in RESULTS.glob("*.jsonl"))
+
+
+def rows(page: list[str]) -> list[str]:
+    return [line for line in page if line.startswith("|")]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_table_is_on_the_page(name: str) -> None:
+    found = rows(list(tables.page(study.read(name), lines(RESULTS / f"{name}.jsonl"))))
+    assert len(found) > 4
+    assert "\n".join(found[: found.index(next(row for row in found[1:] if row.startswith("| network")))]) in (
+        text := PAGE.read_text(encoding="utf-8")
+    )
+    assert all(row in text for row in found)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_lines_are_whole_and_of_one_kind_of_code(name: str) -> None:
+    found = lines(RESULTS / f"{name}.jsonl")
+    wanted = study.read(name)
+    assert {line.method for line in found} <= wanted.methods.keys()
+    assert all(line.test is None for line in found if line.tuning)
+    assert all(line.test is not None and line.seed in wanted.seeds for line in found if not line.tuning)
+
+
+def test_the_error_rates_of_the_gates_are_on_the_page() -> None:
+    runs = [run for name in STUDIES for run in gates.boosted(study.read(name), lines(RESULTS / f"{name}.jsonl"))]
+    usual = GateSection()
+    found = list(gates.page(runs, usual.lead, usual.plt_loss))
+    text = PAGE.read_text(encoding="utf-8")
+    assert found[0] in text
+    assert all(row in text for row in rows(found))
