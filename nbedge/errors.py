@@ -6,6 +6,7 @@
     │   ├── PlanError                  a plan that does not fit the model, or cannot be read
     │   ├── ContractionError           a giant that cannot become the tiny model
     │   ├── CheckpointError            a checkpoint that cannot be opened
+    │   ├── DivergenceError            a training whose loss is no number any more
     │   └── ExportError                a conversion that cannot be done or went wrong
     ├── MissingDependencyError      3  an optional package is not installed
     └── DeviceError                 4  the device did not answer
@@ -44,6 +45,10 @@ class ContractionError(InputError):
 
 class CheckpointError(InputError):
     """A checkpoint that cannot be opened."""
+
+
+class DivergenceError(InputError):
+    """A training whose loss is not finite any more."""
 
 
 class ExportError(InputError):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nbedge.data import Splits
-from nbedge.errors import InputError
+from nbedge.errors import DivergenceError, InputError
 from nbedge.expansion import expand
 from nbedge.initialization import raise_norms_
 from nbedge.plan import Plan
@@ -27,7 +27,7 @@ Build = Callable[[int], nn.Module]
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One short training; `validation_top1` is a fraction."""
+    """One short training; `validation_top1` is a fraction, 0 if the training diverged."""
 
     name: str
     seed: int
@@ -134,8 +134,12 @@ def probe(
     for name, make in networks(build, plan, example).items():
         for seed, rate in itertools.product(seeds, rates):
             chosen = replace(settings, learning_rate=rate)
-            curve = train(make(seed), splits, preprocessing, chosen, epochs=epochs, seed=seed)
-            tries.append(Try(name, seed, rate, curve[-1].validation_top1))
+            try:
+                curve = train(make(seed), splits, preprocessing, chosen, epochs=epochs, seed=seed)
+                top1 = curve[-1].validation_top1
+            except DivergenceError:
+                top1 = 0.0
+            tries.append(Try(name, seed, rate, top1))
             told(len(tries))
     return Probe(epochs, tuple(tries))
 

@@ -8,7 +8,7 @@ from nbedge.errors import MissingDependencyError, NbedgeError, needs
 
 STATUS = {
     "NbedgeError": 2, "GateError": 1, "InputError": 2, "PlanError": 2, "ContractionError": 2, "CheckpointError": 2,
-    "ExportError": 2, "MissingDependencyError": 3, "DeviceError": 4,
+    "DivergenceError": 2, "ExportError": 2, "MissingDependencyError": 3, "DeviceError": 4,
 }  # fmt: skip
 
 

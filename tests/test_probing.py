@@ -84,6 +84,16 @@ def test_the_same_probe_gives_the_same_figures_and_leaves_the_test_pictures_alon
     assert first.verdict in ("likely", "unlikely", "open")
 
 
+@pytest.mark.group("train")
+def test_a_rate_at_which_training_diverges_is_only_the_worse_one() -> None:
+    splits = data.load("generated:10", SHAPE)
+    settings = TrainSettings(16, warmup_epochs=0.0)
+    shown = probe(build, propose(build(0), X), splits, Preprocessing(SHAPE, (0.5,), (0.25,)), settings, epochs=3,
+                  seeds=(0,), rates=(0.05, 1e30))  # fmt: skip
+    assert {each.validation_top1 for each in shown.tries if each.learning_rate == 1e30} == {0.0}
+    assert shown.rate(CONTROL) == shown.rate(GIANT) == 0.05
+
+
 def test_a_network_without_norms_in_front_of_activations_is_not_raised() -> None:
     def plain(_seed: int) -> nn.Module:
         return nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 28 * 28, 10))

@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch import nn
 
 from nbedge.data import Pictures
-from nbedge.errors import InputError
+from nbedge.errors import DivergenceError
 from nbedge.evaluation import logits_of_module, top_k
 from nbedge.linearization import PLT
 from nbedge.preprocessing import Preprocessing
@@ -110,7 +110,7 @@ class CurveCallback(lightning.Callback):
         """Look at the validation split and add the point."""
         loss = float(processes.total(self._loss.clone())) / self._seen / here().world
         if not math.isfinite(loss):
-            raise InputError(
+            raise DivergenceError(
                 f"the loss is {loss} in epoch {trainer.current_epoch + 1}; the training diverged: "
                 "lower learning_rate or raise warmup_epochs"
             )
