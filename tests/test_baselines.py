@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nbedge.checkpoint import load_checkpoint
+from nbedge.checkpoint import STAGES, load_checkpoint
 from nbedge.errors import InputError
 from nbedge.pipeline import run
 from nbedge.recipe import (
@@ -93,6 +93,11 @@ def test_a_changed_baseline_leaves_the_others_alone(tmp_path: Path) -> None:
 def test_what_is_no_baseline_is_refused(train: tuple[str, ...], wide: tuple[dict[str, float], ...], said: str) -> None:
     with pytest.raises(InputError, match=said):
         BaselinesSection(train, wide)
+
+
+def test_the_report_knows_them_all() -> None:
+    assert closing.BASELINES == BASELINES
+    assert set(BASELINES) < set(STAGES)
 
 
 def test_a_transfer_has_none() -> None:

@@ -192,6 +192,12 @@ class Recipe:
         """Refuse values that no stage could use."""
         if not re.fullmatch(r"[\w.-]*\w[\w.-]*", self.name):
             raise InputError(f"name is {self.name!r}; it names files: give a word of letters, digits, '_', '-' and '.'")
+        self._refuse_numbers()
+        self._refuse_words()
+        self._refuse_schedules()
+        self._refuse_unknown()
+
+    def _refuse_numbers(self) -> None:
         for name, value, least in (
             ("seed", self.seed, 0), ("threads", self.threads, 1), ("train.giant_epochs", self.train.giant_epochs, 1),
             ("train.plt_epochs", self.train.plt_epochs, 1), ("data.calibration", self.data.calibration, 1),
@@ -212,8 +218,12 @@ class Recipe:
         ):
             if not 0 <= share < 1:
                 raise InputError(f"{name} is {share}; give 0 or more, below 1")
-        if not 0 <= self.plt.fall < 1 - self.train.ramp:
-            raise InputError(f"plt.fall is {self.plt.fall}; give a share that leaves train.ramp its own")
+        if not abs(self.model.norm_bias) < math.inf:
+            raise InputError(f"model.norm_bias is {self.model.norm_bias}; give a number, 0 for torch's own start")
+        if not 0 < self.bench.seconds < math.inf:
+            raise InputError(f"bench.seconds is {self.bench.seconds}; give a number above 0")
+
+    def _refuse_words(self) -> None:
         for name, word, known in (
             ("train.tail", self.train.tail, TAILS), ("train.schedule", self.train.schedule, SCHEDULES),
             ("plt.shape", self.plt.shape, tuple(SHAPES)),
@@ -221,6 +231,11 @@ class Recipe:
         ):  # fmt: skip
             if word not in known:
                 raise InputError(f"{name} is {word!r}; choose from {', '.join(known)}")
+
+    def _refuse_schedules(self) -> None:
+        """Refuse phases that have no room for what they are to hold."""
+        if not 0 <= self.plt.fall < 1 - self.train.ramp:
+            raise InputError(f"plt.fall is {self.plt.fall}; give a share that leaves train.ramp its own")
         if self.train.tail == "contract-and-tune" and self.train.plt_epochs < 2:
             raise InputError(
                 "train.tail contract-and-tune needs 2 plt_epochs or more: one before contraction, one after"
@@ -230,16 +245,11 @@ class Recipe:
                 "train.schedule one-cycle has one learning rate for giant and tuning, both trained here; leave out "
                 "train.plt_learning_rate, and choose two-phase for a transfer"
             )
-        if not abs(self.model.norm_bias) < math.inf:
-            raise InputError(f"model.norm_bias is {self.model.norm_bias}; give a number, 0 for torch's own start")
         shortest = min(self.train.giant_epochs, self.train.plt_epochs)
         if self.train.warmup_epochs > shortest:
             raise InputError(
                 f"train.warmup_epochs is {self.train.warmup_epochs:g}; a training of {shortest} epochs has no more"
             )
-        if not 0 < self.bench.seconds < math.inf:
-            raise InputError(f"bench.seconds is {self.bench.seconds}; give a number above 0")
-        self._refuse_unknown()
 
     def _refuse_unknown(self) -> None:
         """Ask those who will use these values, before hours of training and not after."""
