@@ -57,6 +57,16 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     return reason.removeprefix("Skipped: ")
 
 
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """Leave each test as many threads as it found: a sum's last bits depend on their number."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Sshd]:
     """Run a real sshd."""

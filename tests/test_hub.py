@@ -240,7 +240,6 @@ class Net(nn.Module):
 
 @pytest.mark.group("data")
 def test_an_interrupted_training_on_a_stream_resumes_to_the_same_end(tmp_path: Path) -> None:
-    torch.set_num_threads(1)
     spec = parquet(tmp_path / "set", 2, train=range(90), validation=range(30), test=range(30))
 
     def run(model: nn.Module, resume: Path | None = None) -> list[Epoch]:
