@@ -15,7 +15,7 @@ from nbedge.blocks import Squeezed, expanded_blocks, squeeze_
 from nbedge.errors import GateError
 from nbedge.initialization import raise_norms_
 from nbedge.selection import parse
-from nbedge.slopes import set_slope_
+from nbedge.slopes import fix_slopes_, learn_slopes_, set_slope_
 from nbedge.statistics import reestimate_
 from nbedge.tracing import cost
 from nbedge.transfer import head_of
@@ -50,6 +50,12 @@ class Setting:
         """
         squeezed = any(isinstance(block, Squeezed) for _, block in expanded_blocks(model))
         return cost(self.tiny() if squeezed else model, self.task.example).macs
+
+    def seen(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return `count` training inputs (n, c, h, w), evenly spaced, and their labels, on the CPU."""
+        part = self.dataset.train
+        step = max(1, len(part) // count)
+        return normalised(self.dataset, part.images[::step][:count]).cpu(), part.labels[::step][:count].cpu()
 
     def held(self, count: int) -> Tensor:
         """Return `count` validation inputs (n, c, h, w), evenly spaced, on the CPU."""
@@ -134,6 +140,26 @@ class Raise:
         raised = model or setting.tiny()
         raise_norms_(raised, setting.task.example, self.bias)
         return raised
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Let the slopes of a giant be learned, from where they are."""
+
+    def __call__(self, model: nn.Module | None, setting: Setting) -> nn.Module:
+        """Return the same network."""
+        learn_slopes_(_present(model))
+        return _present(model)
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """End the learning of slopes: the giant has the keys of its plan again."""
+
+    def __call__(self, model: nn.Module | None, setting: Setting) -> nn.Module:
+        """Return the same network."""
+        fix_slopes_(_present(model))
+        return _present(model)
 
 
 @dataclass(frozen=True, slots=True)

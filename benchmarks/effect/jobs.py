@@ -8,7 +8,7 @@ from torch import nn
 from effect.changes import Setting
 from effect.identity import digest
 from effect.methods import Method, SameCost, Vanilla
-from effect.phases import Phase, price
+from effect.phases import Begin, Phase, price
 from effect.pictures import Dataset, Wanted
 from effect.training import Optimizer
 from nbedge.errors import InputError
@@ -109,7 +109,7 @@ def cost(phases: tuple[Phase, ...], setting: Setting, each: int) -> int:
         model = phase.change(left, setting)
         found = price(phase, model, left, setting, each)
         total += found.steps * found.macs
-        phase.slopes.setter(model, found.steps)(found.steps)
+        phase.slopes.setter(model, found.steps, Begin(left, setting))(found.steps)
         left = _finished(model.eval(), phase, setting)
     return total
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 from effect.averaging import Average
-from effect.changes import Chain, Contract, Expand, Fresh, NewHead, Prune, Raise, Reestimate, Sites, Squeeze
-from effect.objectives import Labels, Teacher, Virtual
+from effect.changes import Chain, Contract, Expand, Fix, Fresh, Learn, NewHead, Prune, Raise, Reestimate, Sites, Squeeze
+from effect.objectives import Labels, Straightened, Teacher, Virtual
 from effect.phases import Phase, Rising
 from effect.widening import Augmented, Narrow, Widen
 
@@ -22,6 +22,7 @@ BRANCHES = Sites(block="branches", ratio=3, choose="name:*")
 #: the ramp over the first quarter of the tuning, as published; the others are tries
 QUARTER = Rising()
 SECOND_QUARTER = Rising(0.25, 0.5)
+HALF = Rising(0.0, 0.5)
 EARLY = Rising(0.2, 0.55)
 LATE = Rising(0.4, 0.9)
 #: the giant as a teacher, the virtual one, and pruning by the same share everywhere
@@ -133,6 +134,27 @@ class Reestimated:
             Phase("giant", self.first * epochs, Expand(self.sites)),
             Phase("tuning", (1 - self.first) * epochs, slopes=self.slopes, finish=finish),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedSlopes:
+    """NetBooster whose slopes are learned (Layer Folding, BMVC 2022), 1 at the latest where `slopes` end."""
+
+    ends: ClassVar[str] = TINY
+    sites: Sites = PUBLISHED
+    first: float = 0.5
+    slopes: Rising = HALF
+    penalty: float = 0.1
+
+    def phases(self, epochs: float) -> tuple[Phase, ...]:
+        """Return giant and tuning."""
+        return (
+            Phase("giant", self.first * epochs, Expand(self.sites)),
+            Phase(
+                "tuning", (1 - self.first) * epochs, Learn(), self.slopes, Straightened(self.penalty),
+                finish=(Fix(), Contract()),
+            ),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,7 +436,7 @@ class NetAug:
 KINDS: dict[str, type[Method]] = {
     "vanilla": Vanilla, "two-phase": TwoPhase, "giant": Giant, "netbooster": NetBooster, "distilled": Distilled,
     "squeezed-tail": SqueezedTail, "one-cycle": OneCycle, "continued": Continued, "reestimated": Reestimated,
-    "rounds": Rounds, "linear": Linear,
+    "learned-slopes": LearnedSlopes,    "rounds": Rounds, "linear": Linear,
     "straight": Straight, "branched": Branched, "taught": Taught, "teacher-free": TeacherFreed, "pruned": Pruned,
     "netaug": NetAug, "pretrained": Pretrained, "boosted-transfer": BoostedTransfer,
 }  # fmt: skip

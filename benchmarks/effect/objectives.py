@@ -9,6 +9,7 @@ from torch import nn
 from effect.changes import Setting
 from nbedge.blocks import expanded_blocks
 from nbedge.distillation import CrossEntropy, Distillation, Objective, TeacherFree
+from nbedge.slopes import penalty
 
 
 class Goal(Protocol):
@@ -30,6 +31,22 @@ class Labels:
     def made(self, previous: nn.Module | None, setting: Setting) -> Objective:
         """Return the objective."""
         return CrossEntropy(self.smoothing)
+
+    def passes(self, previous: nn.Module | None, setting: Setting) -> int:
+        """Return 0."""
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Straightened:
+    """Cross-entropy and `weight` times what is not linear yet, for slopes that are learned."""
+
+    weight: float = 0.1
+
+    def made(self, previous: nn.Module | None, setting: Setting) -> Objective:
+        """Return the objective."""
+        plain = CrossEntropy()
+        return lambda model, x, labels: plain(model, x, labels) + self.weight * penalty(model)
 
     def passes(self, previous: nn.Module | None, setting: Setting) -> int:
         """Return 0."""

@@ -1,25 +1,41 @@
 """A phase: one stretch of training with one network, one objective and one piece of a cosine; a method has several."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import nn
+from torch.nn import functional
 
 from effect.averaging import Average
 from effect.changes import Change, Keep, Setting
 from effect.objectives import Goal, Labels
-from nbedge.linearization import ORDERS, PLT
+from nbedge.linearization import ORDERS, PLT, least_sensitive_first, sensitivities
 from nbedge.slopes import set_slope_
+from nbedge.tracing import evaluating
 
 #: a forward and a backward pass cost three forward ones
 TRAINED = 3
 
 
+#: order of a ramp, and the pictures on which it is measured
+SENSITIVE, MEASURED = "least-sensitive-first", 1024
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Begin:
+    """What a phase begins with: the network that the one before left, if there is one, and the setting."""
+
+    model: nn.Module | None
+    setting: Setting
+
+
 class Slopes(Protocol):
     """How the slopes go through a phase."""
 
-    def setter(self, model: nn.Module, steps: int) -> Callable[[int], None]:
+    def setter(self, model: nn.Module, steps: int, begin: Begin) -> Callable[[int], None]:
         """Return what sets the slopes of `model` before step number n of `steps`, and behind the last one."""
 
 
@@ -27,7 +43,7 @@ class Slopes(Protocol):
 class Still:
     """The slopes stay as they are."""
 
-    def setter(self, model: nn.Module, steps: int) -> Callable[[int], None]:
+    def setter(self, model: nn.Module, steps: int, begin: Begin) -> Callable[[int], None]:
         """Return what does nothing."""
         return lambda _step: None
 
@@ -40,7 +56,8 @@ class Rising:
         start: share of the phase with slope 0 (or falling to it).
         end: share after which all slopes are 1.
         shape: linear or cosine.
-        order: together, front-to-back or back-to-front.
+        order: together, front-to-back, back-to-front, or least-sensitive-first: by how much the loss of the network
+            that the phase begins with rises, on `MEASURED` of its training pictures, where one block alone is linear.
         fall: share of the phase over which slopes fall from 1 first, for sites that start factorized.
     """
 
@@ -50,12 +67,13 @@ class Rising:
     order: str = "together"
     fall: float = 0.0
 
-    def setter(self, model: nn.Module, steps: int) -> Callable[[int], None]:
+    def setter(self, model: nn.Module, steps: int, begin: Begin) -> Callable[[int], None]:
         """Return what applies PLT; behind the last step it sets 1."""
         fall = round(self.fall * steps)
         start = max(fall, round(self.start * steps))
         end = max(start + 1, round(self.end * steps))
-        plt = PLT(start, end, self.shape, tuple(ORDERS[self.order](model)), fall)
+        ordered = by_sensitivity(begin) if self.order == SENSITIVE else ORDERS[self.order](model)
+        plt = PLT(start, end, self.shape, tuple(ordered), fall)
 
         def apply(step: int) -> None:
             plt.apply(model, step)
@@ -63,6 +81,19 @@ class Rising:
                 set_slope_(model, 1.0)
 
         return apply
+
+
+def by_sensitivity(begin: Begin) -> tuple[str, ...]:
+    """Return the layers of the giant's blocks, the one whose linearization costs least first."""
+    images, labels = begin.setting.seen(MEASURED)
+
+    @torch.no_grad()
+    def loss(giant: nn.Module) -> float:
+        with evaluating(giant):
+            return float(functional.cross_entropy(giant(images), labels))
+
+    assert begin.model is not None, "the order by sensitivity needs a phase before"
+    return least_sensitive_first(sensitivities(copy.deepcopy(begin.model), loss))
 
 
 KEEP, STILL, LABELS, LAST = Keep(), Still(), Labels(), Average()

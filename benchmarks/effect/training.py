@@ -12,7 +12,7 @@ from torch import nn
 
 from effect.batches import Feeder
 from effect.changes import Setting
-from effect.phases import Phase, Price, price
+from effect.phases import Begin, Phase, Price, price
 from nbedge.slopes import copy_slopes_
 from nbedge.training.sampling import steps_per_epoch
 from nbedge.training.schedule import Schedule
@@ -122,7 +122,7 @@ def _train(
         state.average.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if state.momentum:
         sgd.load_state_dict(state.momentum)
-    slopes = phase.slopes.setter(model, state.price.steps)
+    slopes = phase.slopes.setter(model, state.price.steps, Begin(state.previous, setting))
     objective = phase.goal.made(state.previous, setting)
     while state.step < state.price.steps:
         slopes(state.step)
