@@ -25,7 +25,7 @@ KEY = "nbedge"
 #: what a checkpoint can be; "giant" and "linearized" hold expanded blocks
 STAGES = (
     "control", "transferred", "giant", "linearized", "merged", "contracted", "weights", "wide", "pruned", "first-phase",
-    "two-phase", "same-macs", "distilled", "teacher-free", "netaug",
+    "two-phase", "same-macs", "distilled", "teacher-free", "linear", "branches", "netaug",
 )  # fmt: skip
 EXPANDED = ("giant", "linearized")
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from nbedge.distillation import CrossEntropy, Distillation, TeacherFree
 from nbedge.errors import InputError
-from nbedge.pipeline import learning, pruned
+from nbedge.pipeline import learning, overparameterized, pruned
 from nbedge.pipeline.context import Context
+from nbedge.pipeline.overparameterized import BLOCKS
 from nbedge.pipeline.stage import Outcome, Stage
 from nbedge.recipe import Recipe
 from nbedge.tracing import cost
@@ -46,6 +47,16 @@ def _teacher_free(context: Context, state: Path) -> Outcome:
     return learning.trained(context, "teacher-free", context.tiny(), _epochs(context), state, objective=objective)
 
 
+def _linear(context: Context, state: Path) -> Outcome:
+    """Train the tiny model as chains of linear layers."""
+    return overparameterized.train(context, state, BLOCKS["linear"])
+
+
+def _branches(context: Context, state: Path) -> Outcome:
+    """Train the tiny model as parallel branches."""
+    return overparameterized.train(context, state, BLOCKS["branches"])
+
+
 def _netaug(context: Context, state: Path) -> Outcome:
     """Train the tiny model inside wider ones."""
     model = widened(context)
@@ -82,6 +93,8 @@ _BASELINES = (
         "distilled", ("giant.safetensors",), ("train", "distill.weight", "distill.temperature"), _distilled, trains=True
     ),
     Stage("teacher-free", (), ("train",), _teacher_free, trains=True),
+    Stage("linear", (), ("train",), _linear, trains=True),
+    Stage("branches", (), ("train",), _branches, trains=True),
     Stage("netaug", (), ("train", "baselines.wide"), _netaug, trains=True),
 )  # fmt: skip
 

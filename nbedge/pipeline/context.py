@@ -25,6 +25,8 @@ from nbedge.recipe import Recipe
 from nbedge.reference import ModelReference
 from nbedge.transfer import head_of
 
+#: validation pictures on which a merge is proven; the proof of the sites needs none
+PROOF_PICTURES = 128
 #: stages whose checkpoint holds a plan
 PLANNED = ("giant", "linearized", "merged", "contracted")
 
@@ -116,6 +118,10 @@ class Context:
     def head(self) -> str:
         """Path of the layer that a transfer replaces."""
         return head_of(self.tiny(), self.example)
+
+    def proven_on(self) -> torch.Tensor:
+        """Return the validation inputs (n, c, h, w) on which each merge is proven."""
+        return torch.from_numpy(self.preprocessing(self.splits.validation.spread(PROOF_PICTURES).images[:]))
 
     def tiny(self) -> nn.Module:
         """Return the tiny model with the weights that the seed gives.

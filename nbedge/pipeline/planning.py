@@ -7,6 +7,7 @@ from nbedge.checkpoint import read_metadata, tensors
 from nbedge.errors import CheckpointError
 from nbedge.expansion import expand
 from nbedge.pipeline.baselines import widened
+from nbedge.pipeline.overparameterized import BLOCKS, overparameterized
 from nbedge.pipeline.context import Context
 from nbedge.pipeline.pruned import cut
 from nbedge.plan import Plan
@@ -66,6 +67,8 @@ def check(context: Context) -> None:
         cut(context, context.wide())
     if context.recipe.baselines.wide:
         widened(context)
+    for name in set(BLOCKS) & set(context.recipe.baselines.train):
+        overparameterized(context, BLOCKS[name])
     teacher = context.recipe.distill.teacher
     if teacher not in ("", "giant", "virtual"):
         read_metadata(files.existing(Path(teacher), "the teacher (distill.teacher)"))

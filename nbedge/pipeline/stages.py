@@ -40,8 +40,6 @@ from nbedge.verification import Equivalence, verify
 from nbedge.verification.agreement import REAL, agreement
 
 LOG = logging.getLogger(__name__)
-#: pictures on which the merge is proven; the proof of the sites needs none
-PROOF_PICTURES = 128
 SAMPLES = 12
 
 
@@ -79,7 +77,7 @@ def contract_giant(context: Context, _state: Path) -> Outcome:
 
 def verify_contraction(context: Context, _state: Path) -> Outcome:
     """Prove that the contracted model equals the giant: as stored, and with the merge kept in float64."""
-    inputs = torch.from_numpy(context.preprocessing(context.splits.validation.spread(PROOF_PICTURES).images[:]))
+    inputs = context.proven_on()
     before, after = context.load("linearized"), context.load(context.merged)
     stored = verify(before, after, inputs).named("linearized.safetensors", f"{context.merged}.safetensors")
     before64 = context.load("linearized").double()

@@ -8,7 +8,7 @@ from typing import Any
 from nbedge.errors import InputError
 
 #: name, which is that of the stage and of its checkpoint too
-BASELINES = ("two-phase", "same-macs", "distilled", "teacher-free", "netaug")
+BASELINES = ("two-phase", "same-macs", "distilled", "teacher-free", "linear", "branches", "netaug")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,9 @@ class BaselinesSection:
     Attributes:
         train: any of "two-phase" (the control with the schedule of giant and tuning), "same-macs" (the control for as
             many multiply-accumulates as giant and tuning take), "distilled" (from the trained giant, whose cost is not
-            counted; weight and temperature are those of [distill]), "teacher-free" (CVPR 2020, arXiv 1909.11723) and
+            counted; weight and temperature are those of [distill]), "teacher-free" (CVPR 2020, arXiv 1909.11723),
+            "linear" (chains of linear layers that contract: ExpandNets, NeurIPS 2020, arXiv 1811.10495), "branches"
+            (parallel ones that do: RepVGG, CVPR 2021, arXiv 2101.03697, and MobileOne, CVPR 2023, arXiv 2206.04040) and
             "netaug" (width augmentation, ICLR 2022, arXiv 2110.08890).
         wide: of "netaug": arguments of the factory that make the model wider, one table a network, rising.
     """

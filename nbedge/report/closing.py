@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 #: rows of a recipe's [baselines]
-BASELINES = ("two-phase", "same-macs", "distilled", "teacher-free", "netaug")
+BASELINES = ("two-phase", "same-macs", "distilled", "teacher-free", "linear", "branches", "netaug")
 
 
 @dataclass(frozen=True, slots=True)
