@@ -34,7 +34,7 @@ learning_rate = $rate       # tune it for the control first: it is worth more th
 augment = ["shift", "flip"]   # leave "flip" out where left and right differ
 
 [baselines]
-train = []                # any of "two-phase", "same-macs", "distilled", "teacher-free": the best of all is exported
+train = []                # such as "two-phase", "linear", "branches" (docs): the best of all is exported
 
 [export]
 formats = ["onnx", "tflite"]

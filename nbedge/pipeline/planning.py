@@ -7,8 +7,8 @@ from nbedge.checkpoint import read_metadata, tensors
 from nbedge.errors import CheckpointError
 from nbedge.expansion import expand
 from nbedge.pipeline.baselines import widened
-from nbedge.pipeline.overparameterized import BLOCKS, overparameterized
 from nbedge.pipeline.context import Context
+from nbedge.pipeline.overparameterized import BLOCKS, overparameterized
 from nbedge.pipeline.pruned import cut
 from nbedge.plan import Plan
 from nbedge.proposal import propose

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from nbedge import artifact, benchmark, files, report
 from nbedge.alignment import softmax
