@@ -25,7 +25,7 @@ class Blocks:
     Attributes:
         kind: of block, and the name of the baseline.
         ratio: hidden channels per input channel, of branches their number.
-        squeezed: it runs as the one layer that it is while its factors are trained, which would still BatchNorms inside.
+        squeezed: it runs as the one layer that it is while its factors are trained; BatchNorms inside would be still.
     """
 
     kind: str
