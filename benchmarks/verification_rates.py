@@ -120,7 +120,7 @@ def file_pairs(folder: Path) -> Iterator[tuple[str, str, Subject | None, Subject
         held = load(data.format(files.SAMPLES / sample), known.pictured()).validation
         given = families(known.shape, known.preprocessing, known.prepared()(held.spread(60).images[:]))
         for name in ("fp32.onnx", "int8.onnx", "fp32.tflite", "int8.tflite"):
-            source = "contracted.safetensors" if name == "fp32.onnx" else f"exports/{sample}.fp32.onnx"
+            source = "chosen.safetensors" if name == "fp32.onnx" else f"exports/{sample}.fp32.onnx"
             before = open_subject(str(files.SAMPLES / sample / source))
             yield RIGHT, f"{name} ({sample})", before, open_subject(str(files.exported(sample, name))), given
         for number, fault in enumerate(f for f in files.FAULTS if sample in f.samples):

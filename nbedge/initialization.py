@@ -24,8 +24,7 @@ def raise_norms_(model: nn.Module, example_input: Tensor, bias: float = 1.0) -> 
     Raises:
         InputError: no activation reads a BatchNorm with a bias.
     """
-    record = trace(model, example_input)
-    found = [call for call in record.calls if _has_bias(call.module) and _is_activated(record, call)]
+    found = activated_norms(model, example_input)
     if not found:
         raise InputError("no activation of the model reads a BatchNorm with a bias; leave the norm bias at 0")
     for call in found:
@@ -43,6 +42,29 @@ def has_shortcuts(model: nn.Module, example_input: Tensor) -> bool:
     joins = {"add", "add_", "__add__", "__radd__", "__iadd__", "cat", "concat"}
     return any(call.module is None and call.name in joins and len(set(call.inputs)) > 1
                for call in trace(model, example_input).calls)  # fmt: skip
+
+
+def usual_bias(model: nn.Module, example_input: Tensor) -> float:
+    """Return the bias with which BatchNorms of `model` should start: 1 without shortcuts, 0 with them or without norms.
+
+    Args:
+        model: any; it is left as it is.
+        example_input: (n, c, h, w), as the model takes it.
+    """
+    if has_shortcuts(model, example_input):
+        return 0.0
+    return 1.0 if activated_norms(model, example_input) else 0.0
+
+
+def activated_norms(model: nn.Module, example_input: Tensor) -> list[Call]:
+    """Return the calls of BatchNorms with a bias whose output an activation of `model` reads.
+
+    Args:
+        model: any; it is left as it is.
+        example_input: (n, c, h, w), as the model takes it.
+    """
+    record = trace(model, example_input)
+    return [call for call in record.calls if _has_bias(call.module) and _is_activated(record, call)]
 
 
 def _has_bias(module: nn.Module | None) -> bool:

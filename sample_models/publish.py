@@ -7,8 +7,10 @@ import shutil
 import sys
 from pathlib import Path
 
-KEPT = ("plan.json", "control.safetensors", "linearized.safetensors", "contracted.safetensors", "evaluation.json")
-CHOICE = "choice.json"
+KEPT = (
+    "plan.json", "control.safetensors", "linearized.safetensors", "contracted.safetensors", "chosen.safetensors",
+    "choice.json", "evaluation.json",
+)  # fmt: skip
 FOLDERS = ("exports", "verification", "curves")
 
 
@@ -16,8 +18,6 @@ def publish(run: Path, sample: Path) -> None:
     """Replace the results in `sample` by those of `run`."""
     for name in KEPT:
         shutil.copyfile(run / name, sample / name)
-    if (run / CHOICE).exists():  # runs of an earlier nbedge have none: their files are those of the contracted model
-        shutil.copyfile(run / CHOICE, sample / CHOICE)
     for folder in FOLDERS:
         shutil.rmtree(sample / folder, ignore_errors=True)
         shutil.copytree(run / folder, sample / folder, ignore=shutil.ignore_patterns("logs"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nbedge.checkpoint import STAGES, load_checkpoint
-from nbedge.errors import InputError
+from nbedge.errors import InputError, PlanError
 from nbedge.pipeline import run
 from nbedge.recipe import (
     BASELINES,
@@ -16,6 +16,7 @@ from nbedge.recipe import (
     ExportSection,
     GateSection,
     ModelSection,
+    PlanSection,
     Recipe,
     TrainSection,
     TransferSection,
@@ -129,4 +130,17 @@ def test_networks_that_cannot_share_weights_are_refused_before_anything_is_train
 ) -> None:
     with pytest.raises(InputError, match=said):
         run(replace(RECIPE, baselines=BaselinesSection(("netaug",), wide)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_without_layers_for_branches_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "flat.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.ReLU(), nn.Linear(8, 10))\n"
+    )
+    model = ModelSection(f"{tmp_path / 'flat.py'}:make", (1, 28, 28), {})
+    asked = replace(RECIPE, model=model, plan=PlanSection(block="basic", choose="all"))
+    with pytest.raises(PlanError, match=r"baselines\.train holds 'branches': the model has no layer"):
+        run(replace(asked, baselines=BaselinesSection(("branches",))), tmp_path / "run")
     assert not (tmp_path / "run").exists()

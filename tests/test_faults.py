@@ -96,7 +96,7 @@ def test_the_layer_of_a_fault_is_named(
 @pytest.mark.parametrize("name", ["fp32.onnx", "int8.onnx", "fp32.tflite", "int8.tflite"])
 def test_files_without_a_fault_are_accepted(given: dict[str, Families], sample: str, name: str) -> None:
     pytest.importorskip("ai_edge_litert")
-    reference = "contracted.safetensors" if name == "fp32.onnx" else f"exports/{sample}.fp32.onnx"
+    reference = "chosen.safetensors" if name == "fp32.onnx" else f"exports/{sample}.fp32.onnx"
     before, after = (open_subject(str(SAMPLES / sample / n)) for n in (reference, f"exports/{sample}.{name}"))
     assert files.failed(before, after, given[sample]) == []
 

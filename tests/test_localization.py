@@ -43,11 +43,11 @@ X = pictures("fashion_mnist")
     ("before", "after"),
     [
         ("linearized.safetensors", "contracted.safetensors"),
-        ("contracted.safetensors", "fp32.onnx"),
+        ("chosen.safetensors", "fp32.onnx"),
         ("fp32.onnx", "fp32.tflite"),
         ("fp32.onnx", "int8.onnx"),
         ("fp32.tflite", "int8.tflite"),
-        ("contracted.safetensors", "int8.tflite"),
+        ("chosen.safetensors", "int8.tflite"),
     ],
 )
 def test_nothing_is_wrong_with_the_shipped_files(sample: str, before: str, after: str) -> None:

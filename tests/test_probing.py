@@ -1,5 +1,6 @@
 """A probe trains a little, tunes every network alike, reads no test picture, and says no more than it saw."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 
@@ -10,9 +11,10 @@ from torch import nn
 from nbedge import data
 from nbedge.data import Pictures
 from nbedge.preprocessing import Preprocessing
-from nbedge.probing import CONTROL, GIANT, RAISED, Lead, Probe, Try, networks, probe
+from nbedge.probing import BRANCHES, CONTROL, GIANT, LEAD, RAISED, Lead, Probe, Try, networks, probe
 from nbedge.proposal import propose
 from nbedge.samples import mobilenet_v2_tiny
+from nbedge.selection import parse
 from nbedge.training import TrainSettings
 
 SHAPE = (1, 28, 28)
@@ -28,7 +30,7 @@ def found(*leads: float) -> Probe:
     tries = [Try(CONTROL, seed, rate, 0.5 - rate) for seed in range(len(leads)) for rate in (0.1, 0.2)]
     tries += [Try(GIANT, seed, rate, 0.4 + lead / 100 - (rate - 0.2) ** 2)
               for seed, lead in enumerate(leads) for rate in (0.1, 0.2)]  # fmt: skip
-    return Probe(5, tuple(tries))
+    return Probe(5, tuple(tries), {GIANT: LEAD})
 
 
 def test_each_network_is_judged_at_its_own_best_rate() -> None:
@@ -79,8 +81,8 @@ def test_the_same_probe_gives_the_same_figures_and_leaves_the_test_pictures_alon
         for _ in range(2)
     )
     assert first == again
-    assert counted == [*range(1, 13)] * 2
-    assert {each.name for each in first.tries} == {CONTROL, RAISED, GIANT}
+    assert counted == [*range(1, 17)] * 2
+    assert {each.name for each in first.tries} == {CONTROL, RAISED, GIANT, BRANCHES}
     assert first.verdict in ("likely", "unlikely", "open")
 
 
@@ -99,4 +101,33 @@ def test_a_network_without_norms_in_front_of_activations_is_not_raised() -> None
         return nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 28 * 28, 10))
 
     plan = propose(plain(0), X, block="basic")
-    assert list(networks(plain, plan, X)) == [CONTROL, GIANT]
+    assert list(networks(plain, plan, X)) == [CONTROL, GIANT, BRANCHES]
+
+
+def test_a_network_without_convolutions_has_no_branches() -> None:
+    def flat(_seed: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 8), nn.ReLU(), nn.Linear(8, 10))
+
+    assert list(networks(flat, propose(flat(0), X, block="basic"), X)) == [CONTROL, GIANT]
+
+
+def test_one_way_that_pays_is_enough_and_what_is_linear_needs_no_margin() -> None:
+    shown = found(-1.0, -1.2)
+    branches = [Try(BRANCHES, seed, 0.1, 0.41 + seed / 1000) for seed in range(2)]
+    both = Probe(5, (*shown.tries, *branches), {GIANT: LEAD, BRANCHES: 0.0})
+    assert [both.chance(name) for name in both.needed] == ["unlikely", "likely"]
+    assert both.verdict == "likely"
+    assert "too little would be left (of a giant, 2 are needed); branches +1.0 points" in both.why
+    assert "all of which is left after contraction" in both.why
+
+
+def test_branches_start_with_raised_norms_where_there_are_no_shortcuts() -> None:
+    def straight(_seed: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 676, 10))
+
+    def biases(make: Callable[[int], nn.Module]) -> set[float]:
+        model = networks(make, propose(make(0), X, choose=parse("name:*")), X)[BRANCHES](0)
+        return {bias for m in model.modules() if isinstance(m, nn.BatchNorm2d) for bias in m.bias.tolist()}
+
+    assert biases(straight) == {0.0, 1.0}
+    assert biases(build) == {0.0}

@@ -50,6 +50,16 @@ def test_the_contracted_model_equals_the_giant(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
+def test_the_product_is_the_best_on_the_validation_pictures(name: str) -> None:
+    found = json.loads((ROOT / name / "choice.json").read_text(encoding="utf-8"))
+    assert found["validation_top1"][found["chosen"]] == max(found["validation_top1"].values())
+    _, about = load_checkpoint(ROOT / name / "chosen.safetensors")
+    assert about.stage == found["chosen"]
+    file = artifact.read(ROOT / name / "exports" / f"{name}.fp32.onnx")
+    assert file.derived_from == f"{about.stage}.safetensors"
+
+
+@pytest.mark.parametrize("name", SAMPLES)
 def test_the_control_has_the_same_architecture(name: str) -> None:
     control, _ = load_checkpoint(ROOT / name / "control.safetensors")
     tiny, _ = load_checkpoint(ROOT / name / "contracted.safetensors")
@@ -72,8 +82,8 @@ def test_every_exported_file_is_the_one_described_and_computes_with_the_types_of
 
 @pytest.mark.group("samples")
 @pytest.mark.parametrize("name", SAMPLES)
-def test_contracted_model_and_files_agree_on_the_packed_pictures(name: str) -> None:
-    tiny, about = load_checkpoint(ROOT / name / "contracted.safetensors")
+def test_the_product_and_files_agree_on_the_packed_pictures(name: str) -> None:
+    tiny, about = load_checkpoint(ROOT / name / "chosen.safetensors")
     kind, _, place = SOURCES[name].partition(":")
     test = data.read(f"{kind}:{ROOT / name / place}", about.preprocessing.shape).test
     wanted = logits_of_module(tiny, test.images, about.preprocessing)
@@ -104,9 +114,7 @@ def test_publish_copies_weights_files_and_verdicts(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "publish.py"), str(ROOT / "blood_cells"), str(tmp_path)]
     subprocess.run(command, check=True)
     assert (tmp_path / "exports" / "blood_cells.int8.tflite").exists()
-    assert (tmp_path / "contracted.safetensors").read_bytes() == (
-        ROOT / "blood_cells" / "contracted.safetensors"
-    ).read_bytes()
+    assert (tmp_path / "chosen.safetensors").read_bytes() == (ROOT / "blood_cells/chosen.safetensors").read_bytes()
 
 
 def test_every_imagenet_recipe_is_checked() -> None:

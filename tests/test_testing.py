@@ -89,7 +89,7 @@ def test_an_integer_file_is_told_by_what_it_says(tmp_path: Path) -> None:
     lite, onnx = (SAMPLE / "exports" / f"fashion_mnist.int8.{suffix}" for suffix in ("tflite", "onnx"))
     bare = tmp_path / "bare.tflite"  # without its sidecar
     bare.write_bytes(lite.read_bytes())
-    for reference, candidate in ((SAMPLE / "contracted.safetensors", lite), (lite, onnx), (onnx, bare)):
+    for reference, candidate in ((SAMPLE / "chosen.safetensors", lite), (lite, onnx), (onnx, bare)):
         judged = assert_equivalent(reference, candidate, REAL)
         assert "SQNR, real" in {check.name for check in judged.checks}
     assert "float error, real" in {check.name for check in assert_equivalent(lite, bare, REAL).checks}

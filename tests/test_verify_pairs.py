@@ -228,7 +228,7 @@ def test_labels_of_ones_own_judge_the_accuracy_of_an_integer_file(tmp_path: Path
     x = np.random.default_rng(0).normal(size=(40, 1, 28, 28)).astype(np.float32)
     said = answers(open_file(SAMPLE / "exports" / "fashion_mnist.fp32.onnx"), x)["logits"].argmax(1)
     data = prepared(tmp_path / "x.npz", inputs=x, labels=said)
-    pair = (SAMPLE / "contracted.safetensors", SAMPLE / "exports" / "fashion_mnist.int8.onnx")
+    pair = (SAMPLE / "chosen.safetensors", SAMPLE / "exports" / "fashion_mnist.int8.onnx")
     done = CliRunner().invoke(command, [*map(str, pair), "--data", data, "--json"])
     found = {check["name"]: check for edge in json.loads(done.stdout)["edges"] for check in edge["checks"]}
     assert found["accuracy loss"]["detail"].startswith("100.00 % -> ")

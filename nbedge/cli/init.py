@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +10,10 @@ from nbedge import files
 from nbedge.cli.screen import Screen, with_screen
 from nbedge.cli.subject import ModelOptions, model_options, pictured, tried
 from nbedge.errors import InputError, needs
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 RECIPE = Template("""\
 # Written by nbedge init --recipe $kind. Run it: nbedge run $file
@@ -66,6 +70,20 @@ plt_epochs = 4            # tuning, in which the slopes rise from 0 to 1
 ramp = 0.5                # over this share of it: fewer steps would be a jump"""),
     "standard": Template("""\
 [plan]
+choose = "name:*"         # every layer that takes branches ($sites were found)
+block = "branches"        # linear from the start: nothing is lost by contraction, and it gained most (docs/results.md)
+ratio = 3                 # branches of the layer's own kernel, beside 1x1 and identity; 1 takes half the time
+
+[gate]
+lead = -100               # no giant is judged on its way: behind the last epoch it is the contracted model already
+plt_loss = 100
+
+[train]
+schedule = "one-cycle"    # one cosine, as the control has; there is nothing to make linear, so no restart is needed
+giant_epochs = 30         # of both phases together as many as the control gets
+plt_epochs = 30"""),
+    "netbooster": Template("""\
+[plan]
 every = 2                 # expand every second site ($sites sites were found), as published
 ratio = 6                 # hidden channels per input channel, as published
 
@@ -100,7 +118,8 @@ ramp = 0.25               # over this share of it"""),
     type=click.Choice(list(KINDS)),
     default="standard",
     show_default=True,
-    help="quick: does it work? standard: from scratch. transfer: from a giant that was trained on other pictures.",
+    help="quick: does it work? standard: from scratch, by branches. netbooster: from scratch, by blocks that PLT makes "
+    "linear. transfer: from a giant that was trained on other pictures.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the recipe.")
 @model_options
@@ -116,8 +135,8 @@ def command(
         from nbedge.data import anchored, load
     shape = pictured(options.shape)
     splits = load(data, shape)
-    arguments, sites, shortcuts = _fitting(model_name, options, shape, len(splits.classes))
-    bias, why = (0.0, "it has shortcuts, and 0 is best there") if shortcuts else (1.0, "it has no shortcuts")
+    arguments, sites, bias = _fitting(model_name, options, shape, len(splits.classes), kind)
+    why = "without shortcuts 1 is better" if bias else "with shortcuts, or without BatchNorms, 0 is best"
     batch = 256 if len(splits.train) >= 5000 else min(64, len(splits.train))
     text = RECIPE.substitute(
         kind=kind, phases=KINDS[kind].substitute(sites=sites), bias=bias, why=why, file=out.name,
@@ -131,15 +150,13 @@ def command(
 
 
 def _fitting(
-    text: str, options: ModelOptions, shape: tuple[int, int, int], classes: int
-) -> tuple[dict[str, Any], int, bool]:
-    """Return the arguments with which the model gives one output a class, its sites, and whether it has shortcuts."""
+    text: str, options: ModelOptions, shape: tuple[int, int, int], classes: int, kind: str
+) -> tuple[dict[str, Any], int, float]:
+    """Return the arguments with which the model gives one output a class, its sites, and the bias of its norms."""
     import torch
 
-    from nbedge.initialization import has_shortcuts
+    from nbedge.initialization import usual_bias
     from nbedge.reference import ModelReference
-    from nbedge.selection import usual_candidates
-    from nbedge.survey import survey
 
     arguments = {"num_classes": classes, **options.arguments}
     try:
@@ -155,8 +172,21 @@ def _fitting(
             "set the outputs with --model-args"
         )
     example = torch.zeros(1, *shape)
-    sites = len(usual_candidates(survey(model, example).candidates))
-    return arguments, sites, has_shortcuts(model, example)
+    return arguments, _sites(model, example, kind), usual_bias(model, example)
+
+
+def _sites(model: "nn.Module", example: "torch.Tensor", kind: str) -> int:
+    from nbedge.selection import usual_candidates
+    from nbedge.survey import Wish, survey
+
+    if kind != "standard":
+        return len(usual_candidates(survey(model, example).candidates))
+    sites = len(survey(model, example, Wish("branches")).candidates)
+    if not sites:
+        raise InputError(
+            "the model has no convolution that takes the branches of the standard recipe; pass --recipe netbooster"
+        )
+    return sites
 
 
 def _anchored(text: str) -> str:

@@ -66,7 +66,7 @@ def probed(
     with needs("train"):
         from nbedge import data
         from nbedge.preprocessing import Preprocessing
-        from nbedge.probing import probe
+        from nbedge.probing import RATES, probe
         from nbedge.progress import bar
         from nbedge.training import TrainSettings
     shape, build = subject.pictured(), _build(name, options)
@@ -75,7 +75,7 @@ def probed(
     prepared = subject.preprocessing or Preprocessing(shape, mean, std)
     settings = TrainSettings(min(wanted.batch_size, len(splits.train)))
     seeds = range(wanted.seeds)
-    with bar("probe", 6 * wanted.seeds, screen.shows_progress) as shown:
+    with bar("probe", len(RATES) * 4 * wanted.seeds, screen.shows_progress) as shown:
         found = probe(
             build, plan, splits, prepared, settings, epochs=wanted.epochs, seeds=seeds,
             told=lambda done: shown.to(done),

@@ -7,7 +7,7 @@ from torch import nn
 
 from nbedge.blocks import squeeze_, unsqueeze_
 from nbedge.contraction import contract
-from nbedge.errors import GateError, InputError
+from nbedge.errors import GateError, PlanError
 from nbedge.expansion import expand
 from nbedge.pipeline import learning
 from nbedge.pipeline.context import Context
@@ -41,13 +41,13 @@ def overparameterized(context: Context, blocks: Blocks) -> nn.Module:
     """Return the tiny model with blocks in place of its layers.
 
     Raises:
-        InputError: no layer takes them.
+        PlanError: no layer takes them.
     """
     tiny = context.tiny()
     try:
         plan = propose(tiny, context.example, block=blocks.kind, ratio=blocks.ratio, choose=parse("name:*"))
-    except InputError as error:
-        raise InputError(f"baselines.train holds {blocks.kind!r}: {error}") from error
+    except PlanError as error:
+        raise PlanError(f"baselines.train holds {blocks.kind!r}: {error}") from error
     return expand(tiny, plan, seed=context.recipe.seed)
 
 
