@@ -50,6 +50,8 @@ def test_every_baseline_is_a_row_and_a_candidate(tmp_path: Path) -> None:
     said = summarize(tmp_path / "run").closing()
     assert "trained in other ways: two-phase" in said
     assert "the giant, is not counted" in said
+    verdicts = {row.name: row.verdict for row in summarize(tmp_path / "run").rows}
+    assert {name for name, verdict in verdicts.items() if verdict == "PASS"} == {"linear", "branches", "contracted"}
     epochs = {name: len(json.loads((tmp_path / f"run/curves/{name}.json").read_text())["epochs"])
               for name in ("control", "first-phase", *BASELINES)}  # fmt: skip
     more = epochs.pop("same-macs")

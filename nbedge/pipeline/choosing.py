@@ -8,6 +8,7 @@ from typing import Any
 from nbedge import files
 from nbedge.evaluation import logits_of_module, top_k
 from nbedge.pipeline.context import Context
+from nbedge.pipeline.overparameterized import BLOCKS
 from nbedge.pipeline.stage import Outcome
 from nbedge.recipe import Recipe
 
@@ -87,7 +88,7 @@ def _why(best: str, found: Mapping[str, float], reason: str) -> str:
     words = f"The product is the {best} model, the best on the validation pictures ({shown}{tie})."
     if reason:
         return f"Boosting was stopped: {reason}. {words}"
-    return words if best in BOOSTED else f"{words} Boosting did not pay here."
+    return words if best in (*BOOSTED, *BLOCKS) else f"{words} Boosting did not pay here."
 
 
 def chosen(context: Context) -> str:
