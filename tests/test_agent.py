@@ -71,7 +71,6 @@ def test_the_agent_measures_a_file_in_each_runtime(
     for figure in ("samples", "end_to_end"):
         assert found[figure]["number"] >= 20
         assert 0 < found[figure]["ms"][0] <= found[figure]["ms"][-1]
-    assert float(np.median(found["samples"]["ms"])) < float(np.median(found["end_to_end"]["ms"]))
     assert found["init_ms"] > 0 < found["first_ms"]
     assert (found["arena_bytes"] or 0) > 1000 or runtime != "tflite-micro"
     if sys.platform == "linux":

@@ -140,17 +140,26 @@ def test_onnxruntime_answers_as_here(tmp_path: Path, cpu: str) -> None:
     pytest.importorskip("onnxruntime")
     if onnxruntime_kernels() not in ("ort-vnni", "ort-arm"):
         pytest.skip("the int8 kernels of this processor saturate")
-    same_answers(SAMPLE / "exports" / "fashion_mnist.int8.onnx", onnxruntime_kernels(), tmp_path, cpu)
+    path = SAMPLE / "exports" / "fashion_mnist.int8.onnx"
+    found, wanted = answers_of(path, onnxruntime_kernels(), tmp_path, cpu)
+    # its kernels rescale in float32, and add in another order on ARM: a tie may fall to the other side
+    steps = np.abs(found.astype(np.int16) - wanted.astype(np.int16))
+    assert steps.max() <= 1
+    assert (steps > 0).mean() <= 0.02
 
 
 def same_answers(path: Path, kernels: str, folder: Path, cpu: str) -> None:
+    np.testing.assert_array_equal(*answers_of(path, kernels, folder, cpu))
+
+
+def answers_of(path: Path, kernels: str, folder: Path, cpu: str) -> tuple[NDArray[Any], NDArray[Any]]:
     needs_the_pi()
     runner, x = open_file(path, kernels), pictures(path)
     wanted = np.concatenate([runner.run({runner.inputs[0].name: row[None]})[runner.outputs[0].name] for row in x])
     found = inferred(path, kernels, x, folder, cpu)
     assert found.dtype == wanted.dtype
     assert len(np.unique(wanted, axis=0)) > len(x) / 2
-    np.testing.assert_array_equal(found, wanted)
+    return found, wanted
 
 
 @pytest.mark.group("device")

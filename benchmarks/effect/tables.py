@@ -158,6 +158,9 @@ def _rates(study: Study, found: Sequence[Line]) -> Iterator[str]:
 
 
 def _origin(runs: Sequence[Line]) -> Iterator[str]:
+    if not runs:
+        yield "No run yet."
+        return
     for what, values in (
         ("trained by", Counter(f"torch {line.torch} on {line.device}" for line in runs)),
         ("at", Counter(f"revision {line.revision}" for line in runs)),
