@@ -9,6 +9,7 @@ import pytest
 from nbedge.checkpoint import STAGES, load_checkpoint
 from nbedge.errors import InputError, PlanError
 from nbedge.pipeline import run
+from nbedge.pipeline.overparameterized import BLOCKS
 from nbedge.recipe import (
     BASELINES,
     BaselinesSection,
@@ -23,7 +24,7 @@ from nbedge.recipe import (
     read,
     to_toml,
 )
-from nbedge.report import closing, summarize
+from nbedge.report import closing, summarize, summary
 
 WIDER = ({"width_mult": 0.5}, {"width_mult": 0.75})
 RECIPE = Recipe(
@@ -112,6 +113,7 @@ def test_what_is_no_baseline_is_refused(train: tuple[str, ...], wide: tuple[dict
 def test_the_report_knows_them_all() -> None:
     assert closing.BASELINES == BASELINES
     assert set(BASELINES) < set(STAGES)
+    assert summary.MERGED == tuple(BLOCKS)
 
 
 def test_a_transfer_has_none() -> None:

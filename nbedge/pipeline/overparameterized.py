@@ -33,7 +33,8 @@ class Blocks:
     squeezed: bool
 
 
-#: baseline -> blocks: ExpandNets (NeurIPS 2020), RepVGG (CVPR 2021) and MobileOne (CVPR 2023), ratios as published
+#: baseline -> blocks: ExpandNets (NeurIPS 2020), its ratio as published; RepVGG (CVPR 2021) with one branch of the layer's
+#: own kernel, MobileOne (CVPR 2023) with several, of which 3 is a choice
 BLOCKS = {"linear": Blocks("linear", 4, True), "branches": Blocks("branches", 3, False)}
 
 
