@@ -113,7 +113,7 @@ def test_what_is_no_baseline_is_refused(train: tuple[str, ...], wide: tuple[dict
 def test_the_report_knows_them_all() -> None:
     assert closing.BASELINES == BASELINES
     assert set(BASELINES) < set(STAGES)
-    assert summary.MERGED == tuple(BLOCKS)
+    assert tuple(BLOCKS) == summary.MERGED
 
 
 def test_a_transfer_has_none() -> None:

@@ -33,8 +33,8 @@ class Blocks:
     squeezed: bool
 
 
-#: baseline -> blocks: ExpandNets (NeurIPS 2020), its ratio as published; RepVGG (CVPR 2021) with one branch of the layer's
-#: own kernel, MobileOne (CVPR 2023) with several, of which 3 is a choice
+#: baseline -> blocks: ExpandNets (NeurIPS 2020), ratio as published; RepVGG (CVPR 2021) has one branch of the layer's
+#: kernel, MobileOne (CVPR 2023) several, of which 3 is a choice
 BLOCKS = {"linear": Blocks("linear", 4, True), "branches": Blocks("branches", 3, False)}
 
 
