@@ -21,7 +21,7 @@ pytest.importorskip("onnx2tf")
 SAMPLE = Path(__file__).parent.parent / "sample_models" / "fashion_mnist"
 #: made by `make test`
 ENVIRONMENTS_HERE = Path(__file__).parent.parent / ".venv-environments"
-TINY, DATA = SAMPLE / "contracted.safetensors", f"npz:{SAMPLE / 'data.npz'}"
+TINY, DATA = SAMPLE / "chosen.safetensors", f"npz:{SAMPLE / 'data.npz'}"
 
 
 def call(line: str, status: int = 0) -> str:
@@ -244,4 +244,4 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_kept(tmp_path: Path) -> None
     assert last.startswith("nbedge: ")
     assert "No space left on device; check the path, its permissions and the space on the disk" in last
     assert "Traceback" not in done.stderr
-    assert set(done.stdout.split()) <= {"logs", "contracted.fp32.onnx", "contracted.fp32.onnx.json"}
+    assert set(done.stdout.split()) <= {"logs", "chosen.fp32.onnx", "chosen.fp32.onnx.json"}
