@@ -314,15 +314,23 @@ def test_the_tables_hold_what_is_computed_by_hand() -> None:
     page = "\n".join(tables.page(wanted, runs))
     assert "Control: plain." in page
     # nb - plain: 1, 2, 1 points: mean 4/3, sd 0.57735, half of the interval 4.303 * 0.57735 / sqrt(3) = 1.4343
-    assert "| nb | 3 | 82.33 | 1.15 | 82.33 | +1.33 (-0.10 to +2.77) |" in page
+    assert "| nb | 3 | 82.33 | 1.15 | 82.33 | +1.33 (-0.10 to +2.77) | +1.33 (-0.10 to +2.77) |" in page
+    # what loses on the validation pictures is replaced by the control
+    assert "| two | 3 | 71.00 | 1.00 | 71.00 | -10.00 (-10.00 to -10.00) | +0.00 (+0.00 to +0.00) |" in page
     # giant - plain: 4, 4, 5: mean 13/3, interval 4.303 * 0.57735 / sqrt(3) on either side; (4/3) / (13/3) = 30.8 %
-    assert "| +4.33 (+2.90 to +5.77) | - |" in page
+    assert "| +4.33 (+2.90 to +5.77) | +4.33 (+2.90 to +5.77) | - |" in page
     assert "| +1.33 (-0.10 to +2.77) | 31 % |" in page
     # a giant whose lead may be none leaves retention undefined, and so does one that is worse
     assert tables.retention({0: 82.0, 1: 83.0}, {0: 80.0, 1: 81.0}, {0: 80.5, 1: 89.0}) is None
     assert tables.retention({0: 82.0, 1: 83.0}, {0: 80.0, 1: 81.0}, {0: 70.0, 1: 71.1}) is None
     assert tables.retention({0: 82.0}, {0: 80.0}, {0: 90.0}) is None
     assert math.isclose(tables.retention({0: 81.0, 1: 82.0}, {0: 80.0, 1: 81.0}, {0: 84.0, 1: 84.8}) or 0, 1 / 3.9)
+
+
+def test_the_fall_back_takes_by_validation_and_is_judged_by_test() -> None:
+    control = [example("plain", seed, 0.80, validation=0.7) for seed in (0, 1, 2)]
+    better, equal = example("nb", 0, 0.79, validation=0.71), example("nb", 1, 0.90, validation=0.7)
+    assert tables.fall_back([better, equal, example("nb", 5, 0.9)], control) == {0: 79.0, 1: 80.0}
 
 
 def test_differences_are_taken_over_the_seeds_that_both_have() -> None:

@@ -64,6 +64,16 @@ def retention(candidate: BySeed, control: BySeed, giant: BySeed) -> float | None
     return statistics.mean(candidate[seed] - control[seed] for seed in seeds) / lead.mean
 
 
+def fall_back(candidate: Sequence[Line], control: Sequence[Line]) -> BySeed:
+    """Return the test accuracy, percent, of what `nbedge run` would keep of each seed that both have.
+
+    That is the candidate where it is better on the validation pictures, else the control.
+    """
+    other = {line.seed: line for line in control}
+    pairs = [(line, other[line.seed]) for line in candidate if line.seed in other]
+    return by_seed(own if own.validation > plain.validation else plain for own, plain in pairs)
+
+
 def page(study: Study, found: Sequence[Line]) -> Iterator[str]:
     """Yield the lines of the study's page, a section a network and pictures."""
     runs = [line for line in found if not line.tuning]
@@ -83,15 +93,18 @@ def _section(study: Study, network: str, data: str, here: Sequence[Line]) -> Ite
     control = best_control(study, lines)
     giant = seeds.get(study.giant, {})
     yield from (f"### {network} on {data}", "", f"Control: {control or 'none has been run yet'}.", "")
-    head = "| method | n | test, % | sd | validation, % | - control, points (95 %) | retention | parameters | MACs"
+    head = "| method | n | test, % | sd | validation, % | - control, points (95 %) | with the fall-back | retention | parameters | MACs"
     head += " | learning rate | epochs | training MACs | seconds |"
     yield from (head, "|---" * (head.count("|") - 1) + "|")
     for name, of in lines.items():
         if not of:
             continue
-        compared = "-" if control in (name, None) else str(difference(seeds[name], seeds[control]))
+        compared, safe = "-", "-"
+        if control not in (name, None):
+            compared = str(difference(seeds[name], seeds[control]))
+            safe = str(difference(fall_back(of, lines[control]), seeds[control]))
         kept = _kept(study, name, control, seeds, giant) if control else "-"
-        yield f"| {name} | {' | '.join((*_accuracy(of), compared, kept, *_cost(of)))} |"
+        yield f"| {name} | {' | '.join((*_accuracy(of), compared, safe, kept, *_cost(of)))} |"
     yield ""
 
 
