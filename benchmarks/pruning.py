@@ -26,7 +26,7 @@ from nbedge import Preprocessing, contract, data, expand, measure, propose, prun
 from nbedge.conversion import Exported, export
 from nbedge.data import Splits
 from nbedge.errors import NbedgeError
-from nbedge.evaluation import judge, logits_of_module
+from nbedge.evaluation import judge, logits_of_module, single
 from nbedge.linearization import PLT
 from nbedge.pruning import nonzero, settle_
 from nbedge.recipe import Recipe, read
@@ -183,7 +183,7 @@ def judged(setting: Setting, trained: Trained, kind: str) -> Row:
     int8 = None
     if files:
         answers = answer_pictures(open_file(files[-1]), test.images, setting.prepare)
-        int8 = 100 * judge(answers, test.labels, classes).top1
+        int8 = 100 * judge(single(answers), test.labels, classes).top1
     size = cost(model, setting.example)
     top1 = 100 * judge(logits, test.labels, classes).top1
     return Row(trained.name, trained.phases, size.macs, size.parameters, nonzero(model), top1, int8, files)

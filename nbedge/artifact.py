@@ -78,6 +78,7 @@ class Artifact:
         ladder: how an integer file came within its accuracy budget; empty for a float file.
         remedies: what was done to the float network for it, so that its weights are others than the float file's.
         exempt: layers that compute in more bits than the scheme says.
+        task: what the outputs mean, "classification" or "detection"; empty where nobody said.
         sha256: of the file.
         size_bytes: of the file.
     """
@@ -97,6 +98,7 @@ class Artifact:
     ladder: Mapping[str, Any] = field(default_factory=dict)
     remedies: tuple[str, ...] = ()
     exempt: tuple[str, ...] = ()
+    task: str = "classification"
     sha256: str = ""
     size_bytes: int = 0
 
@@ -153,6 +155,7 @@ def read(path: Path) -> Artifact:
             ladder=values.get("ladder", {}),
             remedies=tuple(values.get("remedies", ())),
             exempt=tuple(values.get("exempt", ())),
+            task=values.get("task", "classification"),
             sha256=values["sha256"],
             size_bytes=values["size_bytes"],
         )

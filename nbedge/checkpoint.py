@@ -22,6 +22,8 @@ from nbedge.reference import ModelReference
 
 SCHEMA_VERSION = 1
 KEY = "nbedge"
+#: task of a checkpoint that names none
+CLASSIFICATION = "classification"
 #: what a checkpoint can be; "giant" and "linearized" hold expanded blocks
 STAGES = (
     "control", "transferred", "giant", "linearized", "merged", "contracted", "weights", "wide", "pruned", "first-phase",
@@ -43,6 +45,7 @@ class Checkpoint:
         seed: of the training run.
         versions: package -> version that wrote it.
         widths: of the layers that pruning has made narrower than the model's class does.
+        task: what the outputs mean, "classification" or "detection".
     """
 
     stage: str
@@ -53,6 +56,7 @@ class Checkpoint:
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
     widths: tuple[Width, ...] = ()
+    task: str = CLASSIFICATION
 
     def build(self) -> nn.Module:
         """Return the module with fresh weights: the tiny model, or its giant if the stage is an expanded one."""
@@ -75,8 +79,9 @@ class Checkpoint:
             "plan": self.plan.to_dict() if self.plan else None,
             "seed": self.seed,
             "versions": dict(self.versions),
-            # left out where nothing was pruned: such a file has the bytes that it always had
+            # left out where they say nothing: such a file has the bytes that it always had
             **({"widths": [width.to_dict() for width in self.widths]} if self.widths else {}),
+            **({"task": self.task} if self.task != CLASSIFICATION else {}),
         }
 
     @classmethod
@@ -95,6 +100,7 @@ class Checkpoint:
             seed=values["seed"],
             versions=values["versions"],
             widths=tuple(Width.from_dict(width) for width in values.get("widths", ())),
+            task=values.get("task", CLASSIFICATION),
         )
 
 

@@ -1,14 +1,20 @@
 """From logits to accuracy: what a model answers on labelled pictures."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nbedge.errors import InputError
 from nbedge.preprocessing import Images, Preprocessing
 
 Logits = NDArray[np.floating[Any]]
+#: name of an output -> (n, ...)
+Outputs = Mapping[str, NDArray[Any]]
+#: name of the output of a module where there is only one
+OUTPUT = "output"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +64,46 @@ def top_k(logits: Logits, labels: NDArray[np.int64], k: int) -> float:
     return float((first == labels[:, None]).any(1).mean())
 
 
-def logits_of_module(model: Any, images: Images, preprocessing: Preprocessing, size: int = 500) -> NDArray[np.float32]:
-    """Run a torch module in eval mode over pictures (n, h, w, c), `size` at a time; its mode is restored."""
+def single(outputs: Outputs) -> Logits:
+    """Return the one output.
+
+    Raises:
+        InputError: there are several.
+    """
+    if len(outputs) != 1:
+        raise InputError(f"the model has the outputs {', '.join(outputs)}; one output a class is expected")
+    (logits,) = outputs.values()
+    return logits
+
+
+def named(answer: Any) -> dict[str, NDArray[np.float32]]:
+    """Return the tensors that a torch module answered, by name, as float32 arrays.
+
+    One tensor is called "output", those of a tuple "output0", "output1", ...; a dict keeps its keys.
+
+    Raises:
+        InputError: there are none.
+    """
+    import torch
+
+    if isinstance(answer, torch.Tensor):
+        answer = {OUTPUT: answer}
+    elif isinstance(answer, tuple | list):
+        answer = {f"{OUTPUT}{index}": value for index, value in enumerate(answer)}
+    tensors = answer if isinstance(answer, Mapping) else {}
+    if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+        raise InputError(
+            f"the model gives a {type(answer).__name__}; one tensor, a tuple or a dict of them is expected"
+        )
+    return {str(name): value.detach().float().cpu().numpy() for name, value in tensors.items()}
+
+
+def outputs_of_module(model: Any, images: Images, preprocessing: Preprocessing, size: int = 500) -> Outputs:
+    """Run a torch module in eval mode over pictures (n, h, w, c), `size` at a time; its mode is restored.
+
+    Raises:
+        InputError: it gives no tensors.
+    """
     import torch
 
     from nbedge.tracing import evaluating
@@ -67,7 +111,17 @@ def logits_of_module(model: Any, images: Images, preprocessing: Preprocessing, s
     device = next(model.parameters()).device
     with evaluating(model), torch.inference_mode():
         parts = [
-            model(torch.from_numpy(preprocessing(images[start : start + size])).to(device)).cpu().numpy()
+            named(model(torch.from_numpy(preprocessing(images[start : start + size])).to(device)))
             for start in range(0, len(images), size)
         ]
-    return np.concatenate(parts)
+    return joined(parts)
+
+
+def joined(parts: Sequence[Outputs]) -> Outputs:
+    """Return the outputs of several batches, one behind the other."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def logits_of_module(model: Any, images: Images, preprocessing: Preprocessing, size: int = 500) -> Logits:
+    """Do as `outputs_of_module` for a module of one output, and return that: (n, classes)."""
+    return single(outputs_of_module(model, images, preprocessing, size))

@@ -32,12 +32,12 @@ Build = Callable[[int], nn.Module]
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One short training; `validation_top1` is a fraction, 0 if the training diverged."""
+    """One short training; `validation_score` is a fraction, 0 if the training diverged."""
 
     name: str
     seed: int
     learning_rate: float
-    validation_top1: float
+    validation_score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,13 @@ class Probe:
         sums: dict[float, float] = {}
         for found in self.tries:
             if found.name == name:
-                sums[found.learning_rate] = sums.get(found.learning_rate, 0.0) + found.validation_top1
+                sums[found.learning_rate] = sums.get(found.learning_rate, 0.0) + found.validation_score
         return max(sums, key=lambda rate: sums[rate])
 
     def best(self, name: str) -> dict[int, float]:
         """Return seed -> accuracy (a fraction) at the best learning rate."""
         kept = [found for found in self.tries if (found.name, found.learning_rate) == (name, self.rate(name))]
-        return {found.seed: found.validation_top1 for found in kept}
+        return {found.seed: found.validation_score for found in kept}
 
     def lead(self, name: str) -> Lead:
         """Return by how much a network leads the control, seed by seed."""
@@ -154,7 +154,7 @@ def probe(
             chosen = replace(settings, learning_rate=rate)
             try:
                 curve = train(make(seed), splits, preprocessing, chosen, epochs=epochs, seed=seed)
-                top1 = curve[-1].validation_top1
+                top1 = curve[-1].validation_score
             except DivergenceError:
                 top1 = 0.0
             tries.append(Try(name, seed, rate, top1))

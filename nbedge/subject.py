@@ -35,6 +35,7 @@ class Subject:
         head: what it gives, "logits" or "softmax" for probabilities; empty where nobody said.
         remedies: what was done to the float network before it was quantized.
         exempt: layers that compute in more bits than the scheme says.
+        task: what its outputs mean, "classification" or "detection"; empty where nobody said.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Subject:
     head: str = ""
     remedies: tuple[str, ...] = ()
     exempt: tuple[str, ...] = ()
+    task: str = ""
 
     @property
     def quantized(self) -> bool:
@@ -77,12 +79,14 @@ class Subject:
         return channels, height, width
 
 
-def refuse_other_classes(subject: Subject, classes: tuple[str, ...], data: str) -> None:
-    """Refuse pictures of other classes than the subject names: its answers would be counted as what they are not.
+def refuse_other_data(subject: Subject, task: str, classes: tuple[str, ...], data: str) -> None:
+    """Refuse pictures of another task or other classes than the subject's: answers would count as what they are not.
 
     Raises:
         InputError: they differ.
     """
+    if subject.task and subject.task != task:
+        raise InputError(f"{subject.name} does {subject.task}, {data} is for {task}; give data of its own task")
     if subject.classes and classes and subject.classes != classes:
         raise InputError(
             f"{subject.name} knows the classes {_some(subject.classes)}, {data} has {_some(classes)}; "

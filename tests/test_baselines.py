@@ -46,8 +46,8 @@ def test_every_baseline_is_a_row_and_a_candidate(tmp_path: Path) -> None:
         )
         load_checkpoint(tmp_path / f"run/{name}.safetensors")
     held = json.loads((tmp_path / "run/choice.json").read_text())
-    assert list(held["validation_top1"]) == ["control", *BASELINES, "contracted"]
-    assert held["validation_top1"][held["chosen"]] == max(held["validation_top1"].values())
+    assert list(held["validation_score"]) == ["control", *BASELINES, "contracted"]
+    assert held["validation_score"][held["chosen"]] == max(held["validation_score"].values())
     said = summarize(tmp_path / "run").closing()
     assert "trained in other ways: two-phase" in said
     assert "the giant, is not counted" in said

@@ -44,7 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.group("path")
 def test_the_better_one_is_exported_and_named(finished: Path) -> None:
     found = choice(finished)
-    held = found["validation_top1"]
+    held = found["validation_score"]
     assert isinstance(held, dict)
     assert held.keys() == {"control", "contracted"}
     better = "contracted" if held["contracted"] > held["control"] else "control"
@@ -97,7 +97,7 @@ def test_in_one_cycle_the_giant_is_compared_with_the_control_of_the_same_epoch(t
     curves = {name: json.loads((tmp_path / f"run/curves/{name}.json").read_text())["epochs"]
               for name in ("control", "giant", "linearized")}  # fmt: skip
     gate = json.loads((tmp_path / "run/gates/giant.json").read_text())
-    assert gate["control"] == curves["control"][0]["validation_top1"]
+    assert gate["control"] == curves["control"][0]["validation_score"]
     rates = [point["learning_rate"] for point in (*curves["giant"], *curves["linearized"])]
     assert rates == pytest.approx([point["learning_rate"] for point in curves["control"]])
 

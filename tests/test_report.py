@@ -30,7 +30,7 @@ def curve(epochs: int, start: float, end: float, slope: bool | None) -> dict[str
     t = np.linspace(0, 1, epochs)
     return {"schema_version": 1, "epochs": [
         {"epoch": i + 1, "train_loss": float(1.4 * np.exp(-2 * p) + 0.4 - start / 2),
-         "validation_top1": float(start + (end - start) * (1 - np.exp(-4 * p))),
+         "validation_score": float(start + (end - start) * (1 - np.exp(-4 * p))),
          "slope": None if slope is None else float(min(1, 1.4 * p)) if slope else 0.0,
          "learning_rate": float(0.2 * (1 + np.cos(np.pi * p)))} for i, p in enumerate(t)]}  # fmt: skip
 

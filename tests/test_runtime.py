@@ -9,6 +9,7 @@ from torch import nn
 from nbedge import samples
 from nbedge.artifact import TensorSpec
 from nbedge.errors import InputError
+from nbedge.evaluation import single
 from nbedge.preprocessing import Preprocessing
 from nbedge.runtime import (
     Arrays,
@@ -121,7 +122,7 @@ def test_pictures_are_answered_after_preprocessing() -> None:
     model, preprocessing = samples.mobilenet_v2_tiny(width_mult=0.5), Preprocessing((1, 28, 28), (0.3,), (0.2,))
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), np.uint8)
     runner = of_module(model, (1, 28, 28))
-    assert np.array_equal(answer_pictures(runner, images, preprocessing), answer(runner, preprocessing(images)))
+    assert np.array_equal(single(answer_pictures(runner, images, preprocessing)), answer(runner, preprocessing(images)))
 
 
 def test_an_onnx_file_is_run(tmp_path: Path) -> None:

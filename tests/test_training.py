@@ -136,7 +136,7 @@ def test_the_curve_has_a_point_for_each_epoch() -> None:
 
 @pytest.mark.group("train")
 def test_what_can_be_learned_is_learned() -> None:
-    assert run(Net(), epochs=8)[-1].validation_top1 == 1.0
+    assert run(Net(), epochs=8)[-1].validation_score == 1.0
 
 
 @pytest.mark.group("train")

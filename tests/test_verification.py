@@ -559,7 +559,8 @@ WANTED, FOUND = np.array([[3.0, 4.0]]), np.array([[3.0, 5.0]])
 
 
 def judged(wanted: list[list[float]], found: list[list[float]], quantized: bool = False) -> list[Check]:
-    return agreement({"real": np.array(wanted)}, {"real": np.array(found)}, quantized=quantized, limits=Limits())
+    real, answered = ({"real": {"output": np.array(y)}} for y in (wanted, found))
+    return agreement(real, answered, quantized=quantized, limits=Limits())
 
 
 def test_the_figures_are_what_the_hand_computes() -> None:
@@ -594,7 +595,8 @@ def test_no_answers_fail() -> None:
 
 
 def test_a_quantized_candidate_is_judged_on_real_pictures_only() -> None:
-    bad = {"real": WANTED, "noise": WANTED}, {"real": FOUND, "noise": -WANTED}
+    families = ({"real": WANTED, "noise": WANTED}, {"real": FOUND, "noise": -WANTED})
+    bad = tuple({family: {"output": y} for family, y in side.items()} for side in families)
     checks = {check.name: check for check in agreement(*bad, quantized=True, limits=Limits(sqnr_db=13.9))}
     assert checks["SQNR, real"].verdict is Verdict.PASS
     assert checks["SQNR, noise"].limit is None
@@ -621,7 +623,8 @@ def accuracy_loss(pictures: int, lost: int, quantized: bool) -> Check:
     wanted = np.tile([1.0, 0.0], (pictures, 1))
     found = wanted.copy()
     found[:lost] = [0.0, 1.0]
-    checks = agreement({"real": wanted}, {"real": found}, quantized=quantized, limits=Limits(1e9, -300), labels=labels)
+    sides = ({"real": {"output": y}} for y in (wanted, found))
+    checks = agreement(*sides, quantized=quantized, limits=Limits(1e9, -300), labels=labels)
     named = {check.name: check for check in checks}
     assert named["answers that differ"].value == (pytest.approx(100 * lost / pictures) if quantized else lost)
     return named["accuracy loss"]

@@ -93,8 +93,8 @@ def _section(study: Study, network: str, data: str, here: Sequence[Line]) -> Ite
     control = best_control(study, lines)
     giant = seeds.get(study.giant, {})
     yield from (f"### {network} on {data}", "", f"Control: {control or 'none has been run yet'}.", "")
-    head = "| method | n | test, % | sd | validation, % | - control, points (95 %) | with the fall-back | retention | parameters | MACs"
-    head += " | learning rate | epochs | training MACs | seconds |"
+    head = "| method | n | test, % | sd | validation, % | - control, points (95 %) | with the fall-back | retention"
+    head += " | parameters | MACs | learning rate | epochs | training MACs | seconds |"
     yield from (head, "|---" * (head.count("|") - 1) + "|")
     for name, of in lines.items():
         if not of:

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbedge.errors import ExportError, needs
+from nbedge.evaluation import joined, named
 from nbedge.exporter import Job
 from nbedge.runtime import Runner, import_onnxruntime, open_file
 
 #: of operators; the first is used if none is set. Below 18 torch only logs that it cannot, and writes 18
 OPSETS = ("20", "18", "19", "21", "22", "23", "24", "25")
-#: names of the output, by what it is
+#: name of a single output, by what it is
 OUTPUTS = {"logits": "logits", "softmax": "probabilities"}
 #: key of the metadata that says which of torch's exporters wrote the file
 WRITER = "nbedge.exporter"
@@ -108,7 +109,7 @@ def _export(program: Any, job: Job, dynamo: bool) -> Any:
 
     opset = job.settings.get("opset", OPSETS[0])
     written = job.workdir / f"exported-{'new' if dynamo else 'old'}.onnx"
-    outputs = [OUTPUTS[job.settings.get("head", "logits")]]
+    outputs = _output_names(program, job)
     if dynamo:
         torch.onnx.export(
             program, f=written, input_names=["input"], output_names=outputs, opset_version=int(opset), dynamo=True,
@@ -129,8 +130,18 @@ def _export(program: Any, job: Job, dynamo: bool) -> Any:
     return model
 
 
+def _output_names(program: Any, job: Job) -> list[str]:
+    """Return the names of the outputs: those of a dict, else by what a single one is."""
+    import torch
+
+    (entry,) = program.example_inputs[0]
+    with torch.inference_mode():
+        found = named(program.module()(entry))
+    return list(found) if len(found) > 1 else [OUTPUTS[job.settings.get("head", "logits")]]
+
+
 def _error(program: Any, model: Any, x: NDArray[np.float32]) -> float:
-    """Return max|Δ| / RMS of what the file answers, in ONNX Runtime without its optimizer."""
+    """Return the worst max|Δ| / RMS of what the file answers, in ONNX Runtime without its optimizer."""
     import torch
 
     onnxruntime = import_onnxruntime()
@@ -140,8 +151,13 @@ def _error(program: Any, model: Any, x: NDArray[np.float32]) -> float:
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     run = program.module()
     with torch.inference_mode():
-        wanted = np.concatenate([run(torch.from_numpy(row[None])).numpy() for row in x])
-    found = np.concatenate([session.run(None, {"input": row[None]})[0] for row in x])
+        wanted = joined([named(run(torch.from_numpy(row[None]))) for row in x])
+    rows = [session.run(None, {"input": row[None]}) for row in x]
+    return max(_apart(one, np.concatenate([row[number] for row in rows])) for number, one in enumerate(wanted.values()))
+
+
+def _apart(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    """Return max|Δ| / RMS of one output."""
     if wanted.shape != found.shape or not np.isfinite(found).all():
         return float("inf")
     return float(np.abs(found - wanted).max() / max(float(np.sqrt(np.square(wanted).mean())), 1e-30))

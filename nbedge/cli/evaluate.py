@@ -8,11 +8,13 @@ import click
 from nbedge.cli.screen import DASH, Screen, percent, with_screen
 from nbedge.cli.subject import ModelOptions, model_options, open_subject
 from nbedge.errors import InputError, needs
-from nbedge.subject import Subject, refuse_other_classes
+from nbedge.subject import Subject, refuse_other_data
 
 if TYPE_CHECKING:
-    from nbedge.data import Source
-    from nbedge.evaluation import Accuracy
+    from collections.abc import Mapping
+
+    from nbedge.data import Images, Source
+    from nbedge.evaluation import Outputs
 
 
 @click.command(name="evaluate")
@@ -22,10 +24,10 @@ if TYPE_CHECKING:
 @model_options
 @with_screen
 def command(screen: Screen, options: ModelOptions, names: tuple[str, ...], data: str, reference: str | None) -> None:
-    """Measure top-1 and top-5, per class, of each FILE: checkpoint, .onnx, .tflite or .pte."""
+    """Measure each FILE (checkpoint, .onnx, .tflite or .pte): top-1 and top-5 of classes, or mAP of boxes."""
     with needs("train"):
         from nbedge.data import read
-        from nbedge.evaluation import judge
+        from nbedge.task import task_of
     subjects = [open_subject(name, options) for name in names]
     base = open_subject(reference, options) if reference else None
     for subject in (*subjects, *([base] if base else [])):
@@ -35,39 +37,45 @@ def command(screen: Screen, options: ModelOptions, names: tuple[str, ...], data:
                 "evaluate them one by one"
             )
     source = read(data, subjects[0].pictured())
-    wanted = _logits(base, source, data) if base else None
-    found: dict[str, Accuracy] = {}
-    for name, subject in zip(names, subjects, strict=True):
-        found[name] = judge(_logits(subject, source, data), source.test.labels, source.classes, wanted)
-    _show(screen, found, source.classes)
-    screen.result({"data": data, "rows": [{"file": name, **asdict(a)} for name, a in found.items()]})
+    task, labels, classes = task_of(source.task), source.test.labels, source.classes
+    wanted = _outputs(base, source, data) if base else None
+    found = {
+        name: task.judge(_outputs(subject, source, data), labels, classes, wanted)
+        for name, subject in zip(names, subjects, strict=True)
+    }
+    _SHOWN[task.name](screen, found, classes)
+    rows = [{"file": name, **asdict(judged)} for name, judged in found.items()]
+    screen.result({"data": data, "task": task.name, "metric": task.metric, "rows": rows})
 
 
-def answers(subject: Subject, images: Any) -> Any:
-    """Return logits (n, classes) of pictures (n, h, w, c)."""
+def answers(subject: Subject, images: "Images") -> "Outputs":
+    """Return the outputs (n, ...) of pictures (n, h, w, c)."""
     from torch import nn
 
-    from nbedge.evaluation import logits_of_module
+    from nbedge.evaluation import outputs_of_module
     from nbedge.runtime import answer_pictures
 
     if isinstance(subject.model, nn.Module):
-        return logits_of_module(subject.model, images, subject.prepared())
+        return outputs_of_module(subject.model, images, subject.prepared())
     return answer_pictures(subject.model, images, subject.prepared())
 
 
-def _logits(subject: Subject, source: "Source", data: str) -> Any:
+def _outputs(subject: Subject, source: "Source", data: str) -> "Outputs":
+    from nbedge.task import task_of
+
     classes = source.classes
-    refuse_other_classes(subject, classes, data)
-    logits = answers(subject, source.test.images)
-    if logits.shape[1:] != (len(classes),):
+    refuse_other_data(subject, source.task, classes, data)
+    found = answers(subject, source.test.images)
+    wrong = task_of(source.task).unfit({name: y[:1] for name, y in found.items()}, len(classes))
+    if wrong:
         raise InputError(
-            f"{subject.name} gives {logits.shape[1:]} outputs for a picture, {data} has {len(classes)} classes; "
-            "set the outputs with --model-args, or choose other data"
+            f"{subject.name} {wrong}, for {data} has {len(classes)} classes; set the outputs with --model-args, or "
+            "choose other data"
         )
-    return logits
+    return found
 
 
-def _show(screen: Screen, found: "dict[str, Accuracy]", classes: tuple[str, ...]) -> None:
+def _show_accuracy(screen: Screen, found: "Mapping[str, Any]", classes: tuple[str, ...]) -> None:
     rows = [
         (name, str(a.pictures), percent(a.top1), percent(a.top5), DASH if a.flips is None else str(a.flips))
         for name, a in found.items()
@@ -79,3 +87,17 @@ def _show(screen: Screen, found: "dict[str, Accuracy]", classes: tuple[str, ...]
         for name, accuracy in found.items():
             cells = [(c, *map(str, row)) for c, row in zip(classes, accuracy.confusion, strict=True)]
             screen.table(f"{name}: rows are labels, columns answers", ("label", *classes), cells)
+
+
+def _show_precision(screen: Screen, found: "Mapping[str, Any]", classes: tuple[str, ...]) -> None:
+    rows = [
+        (name, str(p.pictures), str(p.boxes), percent(p.map), percent(p.map50),
+         DASH if p.flips is None else str(p.flips))
+        for name, p in found.items()
+    ]  # fmt: skip
+    screen.table("", ("file", "pictures", "boxes", "mAP@0.5:0.95", "mAP@0.5", "differ from reference"), rows)
+    per_class = [(name, *(percent(p.per_class[name]) for p in found.values())) for name in classes]
+    screen.table("AP@0.5:0.95 per class", ("class", *found), per_class)
+
+
+_SHOWN = {"classification": _show_accuracy, "detection": _show_precision}

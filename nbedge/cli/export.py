@@ -8,7 +8,7 @@ from nbedge.artifact import RUNGS, Artifact
 from nbedge.cli.screen import Screen, number, verdict, with_screen
 from nbedge.cli.subject import ModelOptions, model_options, open_subject
 from nbedge.errors import InputError, needs
-from nbedge.subject import refuse_other_classes
+from nbedge.subject import refuse_other_data
 
 
 @click.command(name="export")
@@ -71,12 +71,12 @@ def command(
     if not isinstance(subject.model, nn.Module):
         raise InputError(f"{checkpoint} is an exported file already; export takes a checkpoint or a model reference")
     splits = load(calib, subject.pictured(), calibration=samples)
-    refuse_other_classes(subject, splits.classes, calib)
+    refuse_other_data(subject, splits.task, splits.classes, calib)
     prepare, held = subject.prepared(), splits.validation.spread(CHECKED)
     exported = export(
         subject.model, torch.zeros(1, *subject.shape), calibration=prepare(splits.calibration.images),
         preprocess=prepare, classes=subject.classes or splits.classes, out=out, formats=formats.split(","),
-        quant=quant.split(","), check_on=prepare(held.images[:]), labels=held.labels,
+        quant=quant.split(","), check_on=prepare(held.images[:]), labels=held.labels, task=splits.task,
         learn_from=map(prepare, splits.to_learn(LEARNT)),
         name=name or Path(checkpoint.rpartition(":")[2]).stem, derived_from=Path(checkpoint).name,
         options=chosen, overwrite=overwrite, progress=screen.note,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from nbedge.data import Splits
+
 RECIPE = Template("""\
 # Written by nbedge init --recipe $kind. Run it: nbedge run $file
 name = "$name"
@@ -108,7 +110,12 @@ ramp = 0.25               # over this share of it"""),
 
 @click.command(name="init")
 @click.argument("model_name", metavar="MODEL")
-@click.option("--data", required=True, metavar="DATA", help="folder:PATH, npz:PATH, fashion-mnist:PATH or hf:NAME.")
+@click.option(
+    "--data",
+    required=True,
+    metavar="DATA",
+    help="folder:PATH, npz:PATH, fashion-mnist:PATH, hf:NAME; voc:PATH or coco:PATH for boxes.",
+)
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("recipe.toml"), show_default=True, help="The recipe."
 )
@@ -135,7 +142,7 @@ def command(
         from nbedge.data import anchored, load
     shape = pictured(options.shape)
     splits = load(data, shape)
-    arguments, sites, bias = _fitting(model_name, options, shape, len(splits.classes), kind)
+    arguments, sites, bias = _fitting(model_name, options, shape, splits, kind)
     why = "1, there are no shortcuts" if bias else "0, with shortcuts or without BatchNorms"
     batch = 256 if len(splits.train) >= 5000 else min(64, len(splits.train))
     text = RECIPE.substitute(
@@ -150,27 +157,26 @@ def command(
 
 
 def _fitting(
-    text: str, options: ModelOptions, shape: tuple[int, int, int], classes: int, kind: str
+    text: str, options: ModelOptions, shape: tuple[int, int, int], splits: "Splits", kind: str
 ) -> tuple[dict[str, Any], int, float]:
-    """Return the arguments with which the model gives one output a class, its sites, and the bias of its norms."""
+    """Return the arguments with which the model gives what the data asks for, its sites, and the bias of its norms."""
     import torch
 
+    from nbedge.evaluation import named
     from nbedge.initialization import usual_bias
     from nbedge.reference import ModelReference
+    from nbedge.task import task_of
 
+    classes = len(splits.classes)
     arguments = {"num_classes": classes, **options.arguments}
     try:
         model = ModelReference(text, arguments).build().eval()
     except InputError:  # a factory need not have that argument
         arguments = dict(options.arguments)
         model = ModelReference(text, arguments).build().eval()
-    answer = tried(model, text, shape)
-    if not isinstance(answer, torch.Tensor) or answer.shape != (1, classes):
-        found = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
-        raise InputError(
-            f"{text} gives {found} for one picture, and the data has {classes} classes: (1, {classes}) is expected; "
-            "set the outputs with --model-args"
-        )
+    wrong = task_of(splits.task).unfit(named(tried(model, text, shape)), classes)
+    if wrong:
+        raise InputError(f"{text} {wrong}, for the data has {classes} classes; set the outputs with --model-args")
     example = torch.zeros(1, *shape)
     return arguments, _sites(model, example, kind), usual_bias(model, example)
 

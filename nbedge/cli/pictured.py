@@ -9,6 +9,9 @@ from typing import Any
 from nbedge.benchmark.baseline import Rows
 from nbedge.errors import needs
 
+#: task -> key of its score in a row
+KEYS = {"classification": "top1", "detection": "map"}
+
 
 @contextmanager
 def real_inputs(data: str | None, paths: Sequence[Path]) -> Iterator[Mapping[Path, Path]]:
@@ -42,17 +45,17 @@ def _as_taken(runner: Any, x: Any) -> dict[str, Any]:
 
 
 def with_accuracy(rows: Rows, paths: Sequence[Path], data: str) -> list[dict[str, Any]]:
-    """Return the rows with `top1` of their files on the test pictures."""
+    """Return the rows with the score of their files on the test pictures: `top1`, or `map` for detectors."""
     from nbedge.cli.evaluate import answers
+    from nbedge.task import task_of
 
-    with needs("train"):
-        from nbedge.evaluation import judge
-    found = {}
+    found, key = {}, ""
     for path in paths:
         subject, source = _opened(path, data)
-        judged = judge(answers(subject, source.test.images), source.test.labels, source.classes)
-        found[str(path)] = judged.top1
-    return [{**row, "top1": found[row["path"]]} for row in rows]
+        task = task_of(source.task)
+        key = KEYS[task.name]
+        found[str(path)] = task.score(answers(subject, source.test.images), source.test.labels)
+    return [{**row, key: found[row["path"]]} for row in rows]
 
 
 def _opened(path: Path, data: str) -> tuple[Any, Any]:
@@ -60,9 +63,9 @@ def _opened(path: Path, data: str) -> tuple[Any, Any]:
 
     with needs("train"):
         from nbedge.data import read
-    from nbedge.subject import refuse_other_classes
+    from nbedge.subject import refuse_other_data
 
     subject = open_subject(str(path), ModelOptions())
     source = read(data, subject.pictured())
-    refuse_other_classes(subject, source.classes, data)
+    refuse_other_data(subject, source.task, source.classes, data)
     return subject, source

@@ -10,7 +10,7 @@ import click
 from nbedge.cli.screen import Screen, number, percent, refuse_given, with_screen
 from nbedge.cli.subject import ModelOptions, described, model_options, open_subject
 from nbedge.errors import InputError, needs
-from nbedge.subject import Subject, refuse_other_classes
+from nbedge.subject import Subject, refuse_other_data
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,18 +69,23 @@ def command(
 
         from nbedge.checkpoint import refuse_target
         from nbedge.data import load
+        from nbedge.task import task_of
     refuse_target(out, overwrite)
     subject = open_subject(wide, options)
     if not isinstance(subject.model, nn.Module):
         raise InputError(f"{wide} is an exported file; prune takes a checkpoint or a model reference")
     target = macs or parameters or _cost_of(like or "", subject, options, method)
     splits = load(data, subject.pictured(), seed=settings["seed"])
-    refuse_other_classes(subject, splits.classes, data)
+    refuse_other_data(subject, splits.task, splits.classes, data)
     pruned, finish = _pruned(screen, subject, method, target, spread, multiple)
-    top1 = _tuned(screen, pruned, subject, splits, settings)
+    score = _tuned(screen, pruned, subject, splits, settings)
     finish(pruned)
     _save(out, pruned, subject, wide, options, splits, settings["seed"])
-    _show(screen, out, method, _costs(subject.model, pruned, subject), top1, len(splits.validation))
+    said = f"{task_of(splits.task).metric} {percent(score)} on {len(splits.validation)} validation pictures"
+    screen.say(f"{out}: pruned, {said}")
+    costs = _costs(subject.model, pruned, subject)
+    _show(screen, costs)
+    screen.result({"checkpoint": str(out), "stage": "pruned", "method": method, **costs, "validation_score": score})
 
 
 def _cost_of(name: str, subject: Subject, options: ModelOptions, method: str) -> int:
@@ -133,7 +138,7 @@ def _tuned(screen: Screen, model: "nn.Module", subject: Subject, splits: "Splits
         model, splits, subject.prepared(), TrainSettings(settings["batch_size"], settings["learning_rate"]),
         epochs=settings["epochs"], seed=settings["seed"], title="tuning", progress=screen.shows_progress,
     )  # fmt: skip
-    return curve[-1].validation_top1
+    return curve[-1].validation_score
 
 
 def _save(
@@ -144,7 +149,9 @@ def _save(
 
     about = described(subject, name, options, "pruned", None, seed)
     sizes = widths(about.model.build(), model)
-    save_checkpoint(out, model, replace(about, classes=subject.classes or splits.classes, widths=sizes))
+    save_checkpoint(
+        out, model, replace(about, classes=subject.classes or splits.classes, widths=sizes, task=splits.task)
+    )
 
 
 def _costs(before: Any, after: "nn.Module", subject: Subject) -> dict[str, dict[str, int]]:
@@ -157,9 +164,7 @@ def _costs(before: Any, after: "nn.Module", subject: Subject) -> dict[str, dict[
     }
 
 
-def _show(screen: Screen, out: Path, method: str, costs: dict[str, dict[str, int]], top1: float, pictures: int) -> None:
+def _show(screen: Screen, costs: dict[str, dict[str, int]]) -> None:
     names = {"parameters": "parameters", "nonzero": "of these not 0", "macs": "MACs"}
     rows = [(text, number(costs["before"][key]), number(costs["after"][key])) for key, text in names.items()]
     screen.table("", ("", "before", "after"), rows)
-    screen.say(f"{out}: pruned, {percent(top1)} on {pictures} validation pictures")
-    screen.result({"checkpoint": str(out), "stage": "pruned", "method": method, **costs, "validation_top1": top1})

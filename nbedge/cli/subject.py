@@ -87,7 +87,7 @@ def described(
     subject: Subject, name: str, options: ModelOptions, stage: str, plan: "Plan | None", seed: int
 ) -> "Checkpoint":  # fmt: skip
     """Return the record of a checkpoint made from a subject: what its own file says of it, or what the user said."""
-    from nbedge.checkpoint import Checkpoint, read_metadata
+    from nbedge.checkpoint import CLASSIFICATION, Checkpoint, read_metadata
     from nbedge.reference import ModelReference
 
     if name.endswith(".safetensors"):
@@ -95,7 +95,9 @@ def described(
         reference = ModelReference(options.model, about.model.arguments) if options.model else about.model
         return replace(about, stage=stage, model=reference, plan=plan or about.plan, seed=seed)
     reference = ModelReference(name, options.arguments)
-    return Checkpoint(stage, reference, subject.prepared(), subject.classes, plan, seed)
+    return Checkpoint(
+        stage, reference, subject.prepared(), subject.classes, plan, seed, task=subject.task or CLASSIFICATION
+    )
 
 
 def parse_shape(text: str | None) -> tuple[int, ...] | None:
@@ -175,8 +177,9 @@ def _checkpoint(path: Path, options: ModelOptions) -> Subject:
 
     model, about = load_checkpoint(path, model=options.model, trust=options.trust)
     return Subject(
-        path.name, model, about.preprocessing, about.classes, "fp32", about.preprocessing.shape, head="logits"
-    )
+        path.name, model, about.preprocessing, about.classes, "fp32", about.preprocessing.shape, head="logits",
+        task=about.task,
+    )  # fmt: skip
 
 
 def _reference(text: str, options: ModelOptions) -> Subject:
@@ -219,6 +222,7 @@ def _exported(path: Path, options: ModelOptions) -> Subject:
         return Subject(
             path.name, runner, about.preprocessing, about.classes, about.scheme, about.preprocessing.shape, path,
             about.derived_from, about.calibration, about.head, about.remedies, about.exempt,
+            about.task,
         )  # fmt: skip
     shape = _filled(picture_shape(runner.inputs[0]), options.shape)
     scheme = "int8" if runner.inputs[0].scale else _unclaimed(path)

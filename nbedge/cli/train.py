@@ -10,7 +10,7 @@ from nbedge.cli.run import carry_out
 from nbedge.cli.screen import Screen, percent, refuse_given, with_screen
 from nbedge.cli.subject import ModelOptions, described, model_options, open_subject
 from nbedge.errors import InputError, needs
-from nbedge.subject import refuse_other_classes
+from nbedge.subject import refuse_other_data
 
 
 @click.command(name="train")
@@ -71,13 +71,14 @@ def _one_phase(
         from nbedge.data import load
         from nbedge.linearization import PLT
         from nbedge.slopes import set_slope_
+        from nbedge.task import task_of
         from nbedge.training import TrainSettings, steps_per_epoch, train
     refuse_target(out, overwrite)
     subject = open_subject(name, options)
     if not isinstance(subject.model, nn.Module):
         raise InputError(f"{name} is an exported file; train takes a checkpoint or a model reference")
     splits = load(data, subject.pictured(), seed=settings["seed"])
-    refuse_other_classes(subject, splits.classes, data)
+    refuse_other_data(subject, splits.task, splits.classes, data)
     if settings["ramp"] != settings["ramp"]:
         raise InputError("--ramp is no number; give a share of the epochs, above 0 and below 1")
     straighten, is_giant = settings["straighten"], bool(expanded_blocks(subject.model))
@@ -94,6 +95,7 @@ def _one_phase(
         set_slope_(subject.model, 1.0)
     stage = ("linearized" if straighten else "giant") if is_giant else "control"
     about = described(subject, name, options, stage, None, settings["seed"])
-    save_checkpoint(out, subject.model, replace(about, classes=subject.classes or splits.classes))
-    screen.say(f"{out}: {stage}, {percent(curve[-1].validation_top1)} on {len(splits.validation)} validation pictures")
-    screen.result({"checkpoint": str(out), "stage": stage, "validation_top1": curve[-1].validation_top1})
+    save_checkpoint(out, subject.model, replace(about, classes=subject.classes or splits.classes, task=splits.task))
+    score, metric = curve[-1].validation_score, task_of(splits.task).metric
+    screen.say(f"{out}: {stage}, {metric} {percent(score)} on {len(splits.validation)} validation pictures")
+    screen.result({"checkpoint": str(out), "stage": stage, "metric": metric, "validation_score": score})

@@ -15,7 +15,7 @@ from nbedge.cli.screen import DASH, Screen, verdict, with_screen
 from nbedge.cli.subject import ModelOptions, model_options, open_subject
 from nbedge.cli.verdicts import as_junit, as_markdown
 from nbedge.errors import InputError, MissingDependencyError, needs
-from nbedge.subject import Subject, refuse_other_classes
+from nbedge.subject import Subject, refuse_other_data
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,7 +163,7 @@ def _inputs(
         return families(before.shape, prepared, x), named
     splits = load(data, before.pictured())
     for subject in (before, after):
-        refuse_other_classes(subject, splits.classes, data)
+        refuse_other_data(subject, splits.task, splits.classes, data)
     held = splits.validation.spread(pictures)
     prepared = prepared or before.prepared()
     return families(before.shape, prepared, prepared(held.images[:])), held.labels

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,9 @@ from nbedge.conversion.places import Places, file_name
 from nbedge.conversion.remedies import Remedies
 from nbedge.conversion.workshop import Exported, Progress, Workshop, within_ladder
 from nbedge.errors import ExportError, InputError
+from nbedge.evaluation import named
 from nbedge.preprocessing import Preprocessing
+from nbedge.task import task_of
 from nbedge.tracing import evaluating
 from nbedge.verification import Limits, families
 
@@ -45,7 +48,8 @@ def export(
     quant: Iterable[str] = ("fp32", "int8"),
     check_on: Inputs | None = None,
     learn_from: Inputs | None = None,
-    labels: NDArray[np.int64] | None = None,
+    labels: NDArray[Any] | None = None,
+    task: str = "classification",
     name: str = "model",
     derived_from: str = "model",
     options: Options | None = None,
@@ -60,7 +64,8 @@ def export(
     quantized one. So the error of a conversion and that of a quantization are two figures.
 
     Args:
-        model: any module of one input and one output; it is exported in eval mode and left as it is.
+        model: any module of one input; it is exported in eval mode and left as it is. Its outputs are one tensor, or
+            a dict or tuple of them; a dict names those of the files.
         example_input: (1, c, h, w); files take a batch of 1, unless `options.batch` is "dynamic".
         calibration: preprocessed inputs (n, c, h, w) float32, or batches of them: what quantizers see.
         preprocess: how a picture became such an input; the sidecars keep it.
@@ -71,7 +76,9 @@ def export(
         check_on: inputs for the comparison, best disjoint from `calibration`, which serves if there are none.
         learn_from: inputs that quantization-aware tuning learns from, should it come to that; batches are read only
             then. None: `calibration`.
-        labels: (n,) of `check_on`, for the accuracy.
+        labels: (n, ...) of `check_on`, for the accuracy.
+        task: what the outputs mean, "classification" or "detection"; "": something else, of which numbers alone are
+            compared.
         name: of the files.
         derived_from: what the first file's sidecar names as its origin.
         options: how the files are made: backend, opset, batch, calibration method, target, input and head; and how
@@ -95,7 +102,7 @@ def export(
     for step in chain:
         for scheme in sorted(step.kept):
             files.refuse_existing(out / file_name(name, scheme, step.exporter.produces), overwrite)
-    _refuse_unfit(model, example_input, preprocess, len(classes))
+    _refuse_unfit(model, example_input, preprocess, task, len(classes))
     shape = tuple(example_input.shape[1:])
     seen = stacked(calibration, "calibration", shape)
     if any(SCHEMES[scheme][1].startswith("int") for scheme in quant) and not np.ptp(seen):
@@ -109,7 +116,7 @@ def export(
             place = Path(tempfile.mkdtemp(dir=folder))
             return Workshop(
                 asked, families(preprocess.shape, asked.preprocessing, asked.held), tuple(classes), labels,
-                Places(place, name), out, derived_from, limits, floats if remedies else {},
+                Places(place, name), out, derived_from, limits, task, floats if remedies else {},
             )  # fmt: skip
 
         floats: dict[str, Path] = {}
@@ -153,14 +160,20 @@ def _compared(made: Made, backend: str, options: Options, progress: Progress) ->
     return replace(made, exported=work.agreeing(made.exported, other, backend))
 
 
-def _refuse_unfit(model: nn.Module, example_input: Tensor, preprocess: Preprocessing, classes: int) -> None:
+def _refuse_unfit(
+    model: nn.Module, example_input: Tensor, preprocess: Preprocessing, task: str, classes: int
+) -> None:  # fmt: skip
     if tuple(example_input.shape[1:]) != preprocess.shape:
         wanted = ", ".join(map(str, ("1", *preprocess.shape)))
         raise InputError(
             f"example_input is {tuple(example_input.shape)}, the pictures are ({wanted}); give one of those"
         )
     _refuse_no_numbers(model)
-    _refuse_other_outputs(model, example_input, classes)
+    with evaluating(model), torch.inference_mode():
+        found = named(model(example_input))
+    wrong = task_of(task).unfit(found, classes) if task else ""
+    if wrong:
+        raise InputError(f"the model {wrong}")
 
 
 def _refuse_no_numbers(model: nn.Module) -> None:
@@ -168,17 +181,6 @@ def _refuse_no_numbers(model: nn.Module) -> None:
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise InputError(f"{name} holds numbers that are not finite; train again, or load other weights")
-
-
-def _refuse_other_outputs(model: nn.Module, example_input: Tensor, classes: int) -> None:
-    with evaluating(model), torch.inference_mode():
-        output = model(example_input)
-    found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    fits = isinstance(found, tuple) and len(found) == 2 and classes in (0, found[1])
-    if not fits:
-        raise InputError(
-            f"the model gives {found} for one picture; (1, {classes or 'outputs'}) is expected: one output a class"
-        )
 
 
 def stacked(inputs: Inputs, what: str, shape: tuple[int, ...]) -> NDArray[np.float32]:

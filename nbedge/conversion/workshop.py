@@ -22,6 +22,7 @@ from nbedge.errors import ExportError, GateError
 from nbedge.graph import read
 from nbedge.runtime import open_file
 from nbedge.subject import Subject
+from nbedge.task import task_of
 from nbedge.tracing import evaluating
 from nbedge.verification import (
     REAL,
@@ -68,11 +69,12 @@ class Workshop:
         asked: what is exported.
         inputs: that files are judged on, by family.
         classes: names of the outputs.
-        labels: (n,) of the real inputs.
+        labels: (n, ...) of the real inputs.
         places: where everything lies; a file that is there already is not made again.
         out: where the log is, and where files go in the end.
         derived_from: what the first file's sidecar names as its origin.
         limits: of the comparison.
+        task: what the outputs mean; empty: something else.
         floats: format -> float file of the network before any remedy, which integer files are compared with.
         edges: verdicts on the network itself.
         origins: file -> float file that it was made from.
@@ -81,11 +83,12 @@ class Workshop:
     asked: Asked
     inputs: Families
     classes: tuple[str, ...]
-    labels: NDArray[np.int64] | None
+    labels: NDArray[Any] | None
     places: Places
     out: Path
     derived_from: str
     limits: Limits
+    task: str = ""
     floats: Mapping[str, Path] = field(default_factory=dict)
     edges: tuple[Equivalence, ...] = ()
     origins: dict[Path, Path] = field(default_factory=dict)
@@ -110,7 +113,13 @@ class Workshop:
         path, second = exported.artifact.path, other.artifact.path
         quantized = exported.artifact.scheme != "fp32"
         edge = verify(
-            open_file(second), open_file(path), self.inputs, labels=self.labels, quantized=quantized, limits=self.limits
+            open_file(second),
+            open_file(path),
+            self.inputs,
+            labels=self.labels,
+            quantized=quantized,
+            limits=self.limits,
+            task=task_of(self.task),
         ).named(f"{second.name} of {backend}", path.name)
         self._refuse_failed(edge, path, self.out / "logs")
         artifact = replace(exported.artifact, verdicts=(*exported.artifact.verdicts, _verdict(edge)))
@@ -154,7 +163,7 @@ class Workshop:
             path, step.exporter.produces, scheme, runner.inputs, runner.outputs, self.asked.preprocessing, self.classes,
             before.name,
             {"nbedge": __version__, **versions},
-            self.asked.head, statistics(self.asked.calibration) if within_ladder(scheme) else {},
+            self.asked.head, statistics(self.asked.calibration) if within_ladder(scheme) else {}, task=self.task,
         )  # fmt: skip
         after = replace(self._subject(path, scheme, before.name), calibration=made.calibration, exempt=step.exempt)
         kernels = claimed_kernels(after, step.settings.get("target", ""))
@@ -213,7 +222,8 @@ class Workshop:
         """Return the network."""
         asked = self.asked
         return Subject(
-            self.derived_from, asked.model, asked.preprocessing, self.classes, "fp32", asked.preprocessing.shape
+            self.derived_from, asked.model, asked.preprocessing, self.classes, "fp32", asked.preprocessing.shape,
+            task=self.task,
         )  # fmt: skip
 
     def _without_remedies(self, origin: Subject, step: Step, scheme: str) -> Subject:
@@ -224,7 +234,7 @@ class Workshop:
     def _subject(self, path: Path, scheme: str, derived_from: str) -> Subject:
         return Subject(
             path.name, open_file(path), self.asked.preprocessing, self.classes, scheme,
-            self.asked.preprocessing.shape, path, derived_from,
+            self.asked.preprocessing.shape, path, derived_from, task=self.task,
         )  # fmt: skip
 
     def keep(self, exported: Exported) -> Exported:

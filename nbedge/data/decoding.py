@@ -42,6 +42,16 @@ def drafted(content: Path | bytes, shape: tuple[int, int, int], name: str) -> ND
         return _pixels(image, shape)
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    """Return (width, height) of a picture file, in pixels.
+
+    Raises:
+        InputError: the picture is missing or broken.
+    """
+    with _opened(files.existing(path, "the picture"), str(path)) as image:
+        return image.width, image.height
+
+
 @contextmanager
 def _opened(source: Path | io.BytesIO, name: str) -> "Iterator[Image]":
     with needs("train"):

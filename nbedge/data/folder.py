@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nbedge.data.decoding import picture
-from nbedge.data.lazy import FolderImages, fits
+from nbedge.data.lazy import opened
 from nbedge.data.pictures import Pictures
 from nbedge.data.records import Source, fingerprint
 from nbedge.errors import InputError
@@ -29,9 +28,8 @@ def read_folder(path: Path, shape: tuple[int, int, int]) -> Source:
         classes = _class_names(path)
         parts, validation = _every_fifth(_files(path, classes)), None
     every = [file for part in (*parts, validation or []) for file, _ in part]
-    small = fits(len(every), shape)
-    train, test = (_held(path, part, shape, small) for part in parts)
-    held_out = _held(path, validation, shape, small) if validation else None
+    train, test = (_held(path, part, shape, len(every)) for part in parts)
+    held_out = _held(path, validation, shape, len(every)) if validation else None
     return Source(train, test, classes, fingerprint(every), held_out)
 
 
@@ -69,11 +67,6 @@ def _every_fifth(listed: Listed) -> list[Listed]:
     return parts
 
 
-def _held(root: Path, listed: Listed, shape: tuple[int, int, int], small: bool) -> Pictures:
-    paths, labels = [file for file, _ in listed], np.array([label for _, label in listed], np.int64)
-    if not small:
-        return Pictures(FolderImages.of(root, paths, shape), labels)
-    images = np.empty((len(listed), *shape[1:], shape[0]), np.uint8)
-    for row, file in enumerate(paths):
-        images[row] = picture(file, shape)
-    return Pictures(images, labels)
+def _held(root: Path, listed: Listed, shape: tuple[int, int, int], every: int) -> Pictures:
+    labels = np.array([label for _, label in listed], np.int64)
+    return Pictures(opened(root, [file for file, _ in listed], shape, every), labels)

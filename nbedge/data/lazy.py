@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nbedge.data.decoding import drafted
+from nbedge.data.decoding import drafted, picture
 from nbedge.errors import InputError, needs
 from nbedge.preprocessing import Images
 
@@ -146,6 +146,20 @@ def _content(example: Example, name: str) -> bytes:
             return bytes(file.read())
     except OSError as error:
         raise InputError(f"the picture {name} cannot be read ({error}); repair or remove it") from error
+
+
+def opened(root: Path, paths: list[Path], size: tuple[int, int, int], every: int) -> Images:
+    """Return the picture files `paths` under `root`: decoded if the set of `every` pictures is small, else as files.
+
+    Raises:
+        InputError: a picture is broken.
+    """
+    if not fits(every, size):
+        return FolderImages.of(root, paths, size)
+    images = np.empty((len(paths), *size[1:], size[0]), np.uint8)
+    for row, file in enumerate(paths):
+        images[row] = picture(file, size)
+    return images
 
 
 def kept(images: LazyImages) -> Images:

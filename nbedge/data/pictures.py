@@ -3,11 +3,16 @@
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nbedge.detection import rarest
 from nbedge.preprocessing import Images
+
+#: a class (n,) int64, or boxes (n, most, 6) float32
+Labels = NDArray[Any]
 
 #: what a reader of a damaged file raises
 BROKEN = (ValueError, OSError, EOFError, IndexError, struct.error, zlib.error)
@@ -19,10 +24,15 @@ CHUNK = 500
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pictures:
-    """Pictures (n, h, w, c) uint8, an array or decoded on access, and their labels (n,) int64."""
+    """Pictures (n, h, w, c) uint8, an array or decoded on access, and what they are labelled with.
+
+    Attributes:
+        images: the pixels.
+        labels: a class (n,) int64, or boxes (n, most, 6) float32, see `nbedge.detection.boxes`.
+    """
 
     images: Images
-    labels: NDArray[np.int64]
+    labels: Labels
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -37,8 +47,8 @@ class Pictures:
         """Return the pictures at `indices`, in that order; what is decoded on access stays so."""
         return Pictures(self.images.take(indices, axis=0), self.labels[indices])
 
-    def read(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Return the pixels (n, h, w, c) and the labels (n,) at `indices`.
+    def read(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], Labels]:
+        """Return the pixels (n, h, w, c) and the labels (n, ...) at `indices`.
 
         Raises:
             InputError: a picture file is broken.
@@ -57,11 +67,15 @@ class Pictures:
         return self.take(np.arange(number) * len(self) // max(1, number))
 
     def split(self, count: int, rng: np.random.Generator) -> "tuple[Pictures, Pictures]":
-        """Draw about `count` pictures, the same share of every class; return (drawn, rest), both in file order."""
+        """Draw about `count` pictures, the same share of every class; return (drawn, rest), both in file order.
+
+        Pictures with boxes count to the class among theirs that is rarest.
+        """
         share = count / len(self)
+        classes = self.labels if self.labels.ndim == 1 else rarest(self.labels)
         drawn: list[NDArray[np.int64]] = []
-        for label in np.unique(self.labels):
-            members = np.flatnonzero(self.labels == label)
+        for label in np.unique(classes):
+            members = np.flatnonzero(classes == label)
             drawn.append(rng.permutation(members)[: max(1, round(share * len(members)))])
         chosen = np.sort(np.concatenate(drawn))
         rest = np.setdiff1d(np.arange(len(self)), chosen)

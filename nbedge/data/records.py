@@ -11,6 +11,9 @@ from nbedge.data.pictures import Pictures
 from nbedge.data.stream import PictureStream
 from nbedge.preprocessing import Images
 
+#: what the pictures are labelled with: a class each, or boxes
+CLASSIFICATION, DETECTION = "classification", "detection"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Splits:
@@ -23,6 +26,7 @@ class Splits:
         test: what is reported.
         classes: names, in label order.
         fingerprint: sha256 that changes with the pictures: of names, sizes and times, or of what the hub says.
+        task: "classification", or "detection" where the labels are boxes.
     """
 
     train: Pictures | PictureStream
@@ -31,6 +35,7 @@ class Splits:
     test: Pictures
     classes: tuple[str, ...]
     fingerprint: str
+    task: str = CLASSIFICATION
 
     def to_learn(self, count: int) -> Iterator[Images]:
         """Yield training pictures (n, h, w, c), evenly spaced, `count` in all at most; read when they are asked for."""
@@ -48,6 +53,7 @@ class Source:
     classes: tuple[str, ...]
     fingerprint: str
     validation: Pictures | None = None
+    task: str = CLASSIFICATION
 
 
 def fingerprint(sources: list[Path]) -> str:

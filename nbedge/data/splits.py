@@ -7,19 +7,23 @@ import numpy as np
 
 from nbedge import files
 from nbedge.data.arrays import read_fashion_mnist, read_npz
+from nbedge.data.coco import read_coco
 from nbedge.data.folder import read_folder
 from nbedge.data.generated import read_generated
 from nbedge.data.hub import read_hub
 from nbedge.data.pictures import Pictures
-from nbedge.data.records import Source, Splits
+from nbedge.data.records import CLASSIFICATION, Source, Splits
+from nbedge.data.voc import read_voc
 from nbedge.errors import InputError
 
-FORMS = "folder:PATH, npz:PATH, fashion-mnist:PATH or hf:NAME"
+FORMS = "folder:PATH, npz:PATH, fashion-mnist:PATH, hf:NAME, or voc:PATH and coco:PATH for boxes"
 
 ON_DISK: dict[str, Callable[[Path, tuple[int, int, int]], Source]] = {
     "folder": read_folder,
     "npz": read_npz,
     "fashion-mnist": read_fashion_mnist,
+    "voc": read_voc,
+    "coco": read_coco,
 }
 
 
@@ -29,7 +33,7 @@ def load(
     """Read `spec` and split it, each split stratified by class.
 
     Args:
-        spec: `folder:PATH`, `npz:PATH`, `fashion-mnist:PATH` or `hf:NAME`.
+        spec: `folder:PATH`, `npz:PATH`, `fashion-mnist:PATH` or `hf:NAME`; `voc:PATH` or `coco:PATH` for boxes.
         shape: (channels, height, width); picture files are resized to it, arrays must have it.
         seed: of the split.
         validation: share of the training part that becomes the validation split, if the source has none.
@@ -39,14 +43,14 @@ def load(
         InputError: the source is missing, broken, has fewer than two classes, or pictures of another shape.
     """
     source = read(spec, shape)
-    if isinstance(source.train, Pictures):
+    if isinstance(source.train, Pictures) and source.task == CLASSIFICATION:
         _refuse_small_classes(source.train, source.classes, spec)
     rng = np.random.default_rng(seed)
     rest, held = source.train, source.validation
     if held is None:
         held, rest = rest.split(round(len(rest) * validation), rng)
     chosen, rest = rest.split(min(calibration, len(rest) // 2), rng)
-    return Splits(rest, held, chosen, source.test, source.classes, source.fingerprint)
+    return Splits(rest, held, chosen, source.test, source.classes, source.fingerprint, source.task)
 
 
 def _refuse_small_classes(train: Pictures, classes: tuple[str, ...], spec: str) -> None:
@@ -74,7 +78,7 @@ def read(spec: str, shape: tuple[int, int, int]) -> Source:
     if kind not in (*ON_DISK, "hf") or not place:
         raise InputError(f"{spec!r} names no data; write {FORMS}")
     source = read_hub(place, shape) if kind == "hf" else ON_DISK[kind](files.existing(Path(place), "the data"), shape)
-    if len(source.classes) < 2:
+    if len(source.classes) < 2 and source.task == CLASSIFICATION:
         raise InputError(
             f"{spec} has {len(source.classes)} class(es): {', '.join(source.classes)}; at least 2 are needed"
         )
@@ -84,7 +88,7 @@ def read(spec: str, shape: tuple[int, int, int]) -> Source:
                 f"{spec} holds pictures of {_times(part.shape)}, the model takes {_times(shape)}; change the input"
             )
     for name, part in (("training", source.train), ("test", source.test)):
-        if isinstance(part, Pictures):  # what a stream holds shows when it is read
+        if isinstance(part, Pictures) and source.task == CLASSIFICATION:  # what a stream holds shows when it is read
             _refuse_labels(part, source.classes, f"{spec}: the {name}")
     return source
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nbedge import files
-from nbedge.evaluation import logits_of_module, top_k
+from nbedge.evaluation import outputs_of_module
 from nbedge.pipeline.context import Context
 from nbedge.pipeline.overparameterized import BLOCKS
 from nbedge.pipeline.stage import Outcome
@@ -39,12 +39,12 @@ def gate_plt(context: Context, _state: Path) -> Outcome:
 
 
 def _rival(context: Context) -> float:
-    """Return the control's accuracy; in one cosine that of the same epoch, where the learning rate is as high."""
+    """Return the control's score; in one cosine that of the same epoch, where the learning rate is as high."""
     section = context.recipe.train
     if section.schedule == "two-phase":
         return _validation(context, "control")
     curve = json.loads((context.folder / "curves/control.json").read_text(encoding="utf-8"))
-    return float(curve["epochs"][section.giant_epochs - 1]["validation_top1"])
+    return float(curve["epochs"][section.giant_epochs - 1]["validation_score"])
 
 
 def stopped(context: Context, gates: tuple[str, ...] = GATES) -> str:
@@ -74,8 +74,8 @@ def choose(context: Context, _state: Path) -> Outcome:
     found = {name: _validation(context, name) for name in present(context, candidates(context.recipe))}
     best = max(found, key=lambda name: found[name])
     reason = stopped(context)
-    content = {"schema_version": 1, "chosen": best, "validation_top1": found, "stopped": reason,
-               "why": _why(best, found, reason)}  # fmt: skip
+    content = {"schema_version": 1, "chosen": best, "metric": context.task.metric, "validation_score": found,
+               "stopped": reason, "why": _why(best, found, reason)}  # fmt: skip
     files.write_json(context.folder / CHOICE, content)
     files.write_bytes(context.folder / "chosen.safetensors", (context.folder / f"{best}.safetensors").read_bytes())
     return Outcome((CHOICE, "chosen.safetensors"))
@@ -98,7 +98,7 @@ def chosen(context: Context) -> str:
 
 def _validation(context: Context, name: str) -> float:
     held = context.splits.validation
-    return top_k(logits_of_module(context.load(name), held.images, context.preprocessing), held.labels, 1)
+    return context.task.score(outputs_of_module(context.load(name), held.images, context.preprocessing), held.labels)
 
 
 def _written(context: Context, name: str, content: dict[str, Any]) -> Outcome:

@@ -16,6 +16,7 @@ from nbedge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from nbedge.conversion import require, steps
 from nbedge.data import Splits
 from nbedge.errors import InputError
+from nbedge.evaluation import named
 from nbedge.expansion import expand
 from nbedge.initialization import raise_norms_
 from nbedge.narrowing import widths
@@ -23,6 +24,8 @@ from nbedge.plan import Plan
 from nbedge.preprocessing import Preprocessing
 from nbedge.recipe import Recipe
 from nbedge.reference import ModelReference
+from nbedge.task import Task, task_of
+from nbedge.tracing import evaluating
 from nbedge.transfer import head_of
 
 #: validation pictures on which a merge is proven; the proof of the sites needs none
@@ -89,6 +92,11 @@ class Context:
                     pass  # the emulator is here
 
     @property
+    def task(self) -> Task:
+        """What the pictures are labelled for."""
+        return task_of(self.splits.task)
+
+    @property
     def reference(self) -> ModelReference:
         """Where the tiny model comes from."""
         return ModelReference(self.recipe.model.reference, self.recipe.model.arguments)
@@ -134,15 +142,16 @@ class Context:
     def _network(self, reference: ModelReference, arguments: str) -> nn.Module:
         torch.manual_seed(self.recipe.seed)
         model = reference.build()
-        with torch.inference_mode():
+        with torch.inference_mode(), evaluating(model):
             try:
-                shape = tuple(model.eval()(self.example).shape)
+                found = named(model(self.example))
             except (RuntimeError, ValueError, TypeError) as error:
                 raise InputError(f"the model does not take model.input {self.recipe.model.input}: {error}") from error
-        if shape != (1, len(self.splits.classes)):
+        wrong = self.task.unfit(found, len(self.splits.classes))
+        if wrong:
             raise InputError(
-                f"the model gives {shape[1:]} outputs, the data has {len(self.splits.classes)} classes; "
-                f"set num_classes in {arguments}"
+                f"the model {wrong}, for the data has {len(self.splits.classes)} classes; set num_classes in "
+                f"{arguments}"
             )
         return self._raised(model)
 
@@ -176,7 +185,8 @@ class Context:
     def save(self, stage: str, model: nn.Module) -> str:
         """Write the checkpoint STAGE.safetensors and return its name."""
         plan = self.plan if stage in PLANNED else None
-        about = Checkpoint(stage, self.reference, self.preprocessing, self.splits.classes, plan, self.recipe.seed)
+        about = Checkpoint(stage, self.reference, self.preprocessing, self.splits.classes, plan, self.recipe.seed,
+                           task=self.splits.task)  # fmt: skip
         if stage in ("wide", "pruned"):
             about = replace(about, model=self.wider, widths=widths(self.wider.build(), model))
         save_checkpoint(self.folder / f"{stage}.safetensors", model, about)

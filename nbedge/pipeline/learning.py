@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from nbedge import files
 from nbedge.blocks import expanded_blocks, squeeze_, unsqueeze_
 from nbedge.checkpoint import load_checkpoint, tensors
 from nbedge.distillation import CrossEntropy, Distillation, Objective, TeacherFree
-from nbedge.evaluation import logits_of_module
 from nbedge.expansion import expand
 from nbedge.linearization import ORDERS, PLT, least_sensitive_first, sensitivities
 from nbedge.pipeline.context import Context
@@ -21,7 +19,8 @@ from nbedge.pipeline.stage import Outcome
 from nbedge.recipe import MEASURED, TrainSection
 from nbedge.slopes import fix_slopes_, learn_slopes_, set_slope_
 from nbedge.statistics import reestimate_
-from nbedge.training import Straightening, steps_per_epoch, train
+from nbedge.tracing import evaluating
+from nbedge.training import Straightening, steps_per_epoch, train, usual_objective
 from nbedge.training.sampling import here
 from nbedge.transfer import adopt_
 
@@ -114,20 +113,22 @@ def _schedule(context: Context, model: nn.Module) -> PLT:
 def _least_sensitive_first(context: Context, model: nn.Module) -> tuple[str, ...]:
     """Measure on validation pictures: choices see no others."""
     some = context.splits.validation.spread(SENSITIVITY_PICTURES)
-    images, labels = some.images[:], torch.from_numpy(some.labels)
+    x, labels = torch.from_numpy(context.preprocessing(some.images)), torch.from_numpy(some.labels)
+    objective = usual_objective(context.task)
 
     def loss(giant: nn.Module) -> float:
-        logits = torch.from_numpy(logits_of_module(giant, images, context.preprocessing))
-        return functional.cross_entropy(logits, labels).item()
+        with evaluating(giant), torch.inference_mode():
+            return objective(giant, x, labels).item()
 
     return least_sensitive_first(sensitivities(model, loss))
 
 
 def _objective(context: Context) -> Objective:
     """Return what the tuning minimises; the contracted model's layers stand where the giant's blocks stood."""
-    section, base = context.recipe.distill, CrossEntropy(context.recipe.train.label_smoothing)
+    section, smoothing = context.recipe.distill, context.recipe.train.label_smoothing
     if not section.teacher:
-        return base
+        return usual_objective(context.task, smoothing)
+    base = CrossEntropy(smoothing)
     if section.teacher == "virtual":
         return TeacherFree(section.weight, section.temperature, base=base)
     if section.teacher == "giant":
@@ -180,5 +181,7 @@ def trained(
         return Outcome(())
     finish(model)
     path = context.folder / "curves" / f"{curve or stage}.json"
-    files.write_json(path, {"schema_version": 1, "epochs": [asdict(point) for point in points]})
+    files.write_json(
+        path, {"schema_version": 1, "metric": context.task.metric, "epochs": [asdict(point) for point in points]}
+    )
     return Outcome((context.save(stage, product(model)), str(path.relative_to(context.folder))))

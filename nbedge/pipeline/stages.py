@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from nbedge.alignment import softmax
 from nbedge.artifact import sidecar
 from nbedge.contraction import contract
 from nbedge.conversion import CHECKED, LEARNT, export
+from nbedge.detection import Precision
 from nbedge.errors import GateError
-from nbedge.evaluation import Accuracy, Logits, judge, logits_of_module
+from nbedge.evaluation import Accuracy, Outputs, outputs_of_module
 from nbedge.pipeline import learning, pruned
 from nbedge.pipeline.baselines import baselines
 from nbedge.pipeline.choosing import (
@@ -33,10 +35,11 @@ from nbedge.pipeline.planning import chosen_plan
 from nbedge.pipeline.stage import Outcome, Stage
 from nbedge.progress import bar
 from nbedge.recipe import Recipe
-from nbedge.runtime import answer_pictures, open_file
+from nbedge.runtime import answer_pictures, of_module, open_file
 from nbedge.tracing import cost
 from nbedge.verification import Equivalence, verify
 from nbedge.verification.agreement import REAL, agreement
+from nbedge.verification.judging import paired
 
 LOG = logging.getLogger(__name__)
 SAMPLES = 12
@@ -96,7 +99,7 @@ def export_files(context: Context, _state: Path) -> Outcome:
             preprocess=prepare, classes=splits.classes, out=context.folder / "exports",
             formats=recipe.export.formats, quant=recipe.export.quant, options=recipe.export,
             check_on=prepare(held.images[:]), labels=held.labels, name=recipe.name,
-            derived_from=f"{chosen(context)}.safetensors",
+            derived_from=f"{chosen(context)}.safetensors", task=splits.task,
             learn_from=map(prepare, splits.to_learn(LEARNT)), limits=recipe.limits, overwrite=True,
             progress=lambda note: shown.to(next(done), note),
         )  # fmt: skip
@@ -107,43 +110,52 @@ def export_files(context: Context, _state: Path) -> Outcome:
 
 def evaluate(context: Context, _state: Path) -> Outcome:
     """Run every model and file on the test pictures, once, and compare each file with the chosen model."""
-    answers = _answers(context)
+    answers, task = _answers(context), context.task
     test, classes = context.splits.test, context.splits.classes
     reference = answers[chosen(context)]
-    rows = [_row(context, name, judge(logits, test.labels, classes, reference)) for name, logits in answers.items()]
+    rows = [_row(context, name, task.judge(y, test.labels, classes, reference)) for name, y in answers.items()]
     shown = np.linspace(0, len(test) - 1, min(SAMPLES, len(test))).astype(np.int64)
-    samples = [
-        {
-            "index": int(i),
-            "label": classes[test.labels[i]],
-            "predictions": {name: classes[int(logits[i].argmax())] for name, logits in answers.items()},
-        }
-        for i in shown
-    ]
     with files.appearing(context.folder / "samples.npz") as part:
         np.savez_compressed(part, images=test.images[shown])
-    content = {"schema_version": 1, "pictures": len(test), "rows": rows, "samples": samples}
+    content = {"schema_version": 1, "task": task.name, "metric": task.metric, "pictures": len(test), "rows": rows,
+               "samples": [_sample(context, int(i), answers) for i in shown]}  # fmt: skip
     files.write_json(context.folder / "evaluation.json", content)
     return _judged(context, "evaluate", tuple(_edges(context, answers)), ("evaluation.json", "samples.npz"))
 
 
-def _answers(context: Context) -> dict[str, Logits]:
-    """Return the logits of every model and file on the test pictures, by name."""
+def _sample(context: Context, index: int, answers: Mapping[str, Outputs]) -> dict[str, Any]:
+    """Return what is known of one test picture, and what every model and file says of it."""
+    test, told = context.splits.test, context.task.told
+    classes = context.splits.classes
+    said = {name: told({part: y[index : index + 1] for part, y in of.items()}, classes) for name, of in answers.items()}
+    return {"index": index, "label": context.task.truth(test.labels[index], classes), "predictions": said}
+
+
+def _answers(context: Context) -> dict[str, Outputs]:
+    """Return the outputs of every model and file on the test pictures, by name."""
     test = context.splits.test.images
-    found: dict[str, Logits] = {}
+    found: dict[str, Outputs] = {}
     models, paths = present(context, compared(context.recipe)), exported_files(context)
     with bar("evaluate", len(models) + len(paths), context.shown) as shown:
         for name in models:
             shown.to(len(found), name)
-            found[name] = logits_of_module(context.load(name), test, context.preprocessing)
+            found[name] = outputs_of_module(context.load(name), test, context.preprocessing)
         for path in paths:
             shown.to(len(found), path.name)
-            found[path.name] = answer_pictures(open_file(path), test, artifact.read(path).preprocessing)
+            found[path.name] = _file_answers(context, path)
         shown.to(len(found))
     return found
 
 
-def _row(context: Context, name: str, accuracy: Accuracy) -> dict[str, Any]:
+def _file_answers(context: Context, path: Path) -> Outputs:
+    """Return the outputs of a file, under the names of the model's."""
+    runner, like = open_file(path), context.load("chosen")
+    names = paired(of_module(like, context.recipe.model.input), runner)
+    found = answer_pictures(runner, context.splits.test.images, artifact.read(path).preprocessing)
+    return {old: found[new] for old, new in names.items()}
+
+
+def _row(context: Context, name: str, accuracy: Accuracy | Precision) -> dict[str, Any]:
     figures = {**asdict(accuracy)}
     del figures["pictures"]
     if (context.folder / "exports" / name).exists():
@@ -151,18 +163,18 @@ def _row(context: Context, name: str, accuracy: Accuracy) -> dict[str, Any]:
     return {"name": name, "file": f"{name}.safetensors", **asdict(cost(context.load(name), context.example)), **figures}
 
 
-def _edges(context: Context, answers: dict[str, Logits]) -> list[Equivalence]:
+def _edges(context: Context, answers: Mapping[str, Outputs]) -> list[Equivalence]:
     """Judge each exported file against the chosen model on the test pictures."""
     name = chosen(context)
     found, reference = [], answers[name]
     if context.recipe.export.head == "softmax":
-        reference = softmax(reference)
+        reference = {name: softmax(y) for name, y in reference.items()}
     allowed = max(context.recipe.limits.accuracy_loss, context.recipe.export.budget)
     limits = replace(context.recipe.limits, accuracy_loss=allowed)
     for path in exported_files(context):
         checks = agreement(
-            {REAL: reference}, {REAL: answers[path.name]}, quantized=".fp32." not in path.name,
-            limits=limits, labels=context.splits.test.labels,
+            {REAL: reference}, {REAL: answers[path.name]}, quantized=".fp32." not in path.name, limits=limits,
+            task=context.task, labels=context.splits.test.labels,
         )  # fmt: skip
         found.append(
             Equivalence(f"{name}.safetensors on test pictures", path.name, open_file(path).kernels, tuple(checks))

@@ -101,7 +101,7 @@ def training(summary: Summary) -> str | None:
         loss.legend(frameon=False, fontsize=9.5)
 
     said = "; ".join(
-        f"{stage}, {len(epochs)} epochs, ends at {percent(epochs[-1].validation_top1)} %"
+        f"{stage}, {len(epochs)} epochs, ends at {percent(epochs[-1].validation_score)} %"
         for stage, epochs in summary.curves.items()
         if epochs
     )
@@ -120,7 +120,7 @@ def _curves(loss: "Axes", accuracy: "Axes", slope: "Axes", stage: str, first: in
     # a single epoch is a point, which a line would not show
     look: dict[str, Any] = {"color": _COLOURS[stage], "linestyle": _STYLES[stage], "marker": "." * (len(epochs) == 1)}
     loss.plot(x, [_number(e.train_loss) for e in epochs], label=stage, **look)
-    accuracy.plot(x, [100 * _number(e.validation_top1) for e in epochs], **look)
+    accuracy.plot(x, [100 * _number(e.validation_score) for e in epochs], **look)
     if any(e.slope is not None for e in epochs):
         slope.plot(x, [_number(e.slope) for e in epochs], **look)
 

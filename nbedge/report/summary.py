@@ -79,7 +79,7 @@ class Epoch:
 
     number: int
     train_loss: float | None
-    validation_top1: float | None
+    validation_score: float | None
     slope: float | None
     learning_rate: float | None
 
@@ -191,5 +191,5 @@ def _edge(values: Json) -> Edge:
 
 
 def _epoch(values: Json) -> Epoch:
-    optional = (values.get(key) for key in ("train_loss", "validation_top1", "slope", "learning_rate"))
+    optional = (values.get(key) for key in ("train_loss", "validation_score", "slope", "learning_rate"))
     return Epoch(values["epoch"], *optional)

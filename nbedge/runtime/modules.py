@@ -1,6 +1,5 @@
 """Runners of torch: modules, and programs of `torch.export`."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,11 @@ from numpy.typing import NDArray
 
 from nbedge.artifact import TensorSpec
 from nbedge.errors import InputError, needs
+from nbedge.evaluation import named
 from nbedge.runtime.runner import Arrays, Runner, layout
 
-#: name of the input of a module, and of its output where there is only one
-INPUT, OUTPUT = "input", "output"
+#: name of the input of a module
+INPUT = "input"
 
 
 def of_module(model: Any, shape: tuple[int, ...], dtype: str = "float32") -> Runner:
@@ -41,26 +41,6 @@ def of_module(model: Any, shape: tuple[int, ...], dtype: str = "float32") -> Run
 def _spec(name: str, value: NDArray[Any]) -> TensorSpec:
     shape = (0, *value.shape[1:])
     return TensorSpec(name, shape, "float32", "NCHW" if len(shape) == 4 else layout(shape, "NCHW"))
-
-
-def named(answer: Any) -> Arrays:
-    """Return the tensors that a module answered, by name, as float32 arrays.
-
-    Raises:
-        InputError: there are none.
-    """
-    import torch
-
-    if isinstance(answer, torch.Tensor):
-        answer = {OUTPUT: answer}
-    elif isinstance(answer, tuple | list):
-        answer = {f"{OUTPUT}{index}": value for index, value in enumerate(answer)}
-    tensors = answer if isinstance(answer, Mapping) else {}
-    if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
-        raise InputError(
-            f"the model gives a {type(answer).__name__}; one tensor, a tuple or a dict of them is expected"
-        )
-    return {str(name): value.detach().float().cpu().numpy() for name, value in tensors.items()}
 
 
 def of_program(path: Path) -> Runner:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nbedge.artifact import TensorSpec
 from nbedge.errors import InputError
-from nbedge.evaluation import Logits
+from nbedge.evaluation import Outputs, joined
 from nbedge.preprocessing import Images, Preprocessing
 
 Arrays = dict[str, NDArray[Any]]
@@ -151,10 +151,9 @@ def answer(runner: Runner, x: NDArray[np.float32]) -> NDArray[np.float32]:
     return found
 
 
-def answer_pictures(runner: Runner, images: Images, preprocessing: Preprocessing) -> Logits:
-    """Run pictures (n, h, w, c) through `runner` and return logits (n, classes)."""
-    parts = [answer(runner, preprocessing(images[i : i + AT_ONCE])) for i in range(0, len(images), AT_ONCE)]
-    return np.concatenate(parts)
+def answer_pictures(runner: Runner, images: Images, preprocessing: Preprocessing) -> Outputs:
+    """Run pictures (n, h, w, c) through `runner` and return its outputs (n, ...) by name."""
+    return joined([answers(runner, preprocessing(images[i : i + AT_ONCE])) for i in range(0, len(images), AT_ONCE)])
 
 
 def mapped(

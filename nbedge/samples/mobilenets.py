@@ -17,6 +17,7 @@ MOBILENET_V2 = (
     (6, 320, 1, 1),
 )
 #: the same shape at the size of a microcontroller's spare kilobytes
+TINY_LAST, TINY_DIVISOR = 64, 4
 TINY = ((1, 8, 1, 1), (3, 12, 2, 2), (3, 16, 2, 1), (3, 24, 2, 2))
 
 
@@ -50,9 +51,14 @@ class MobileNetV2(PooledClassifier):
                 size, stride = shrink(size, first if index == 0 else 1)
                 features.append(InvertedResidual(channels, out, stride, expand_ratio, tf_same))
                 channels = out
-        last = divisible(last_channels * max(1.0, width_mult), divisor)
+        last = _last(last_channels, width_mult, divisor)
         features.append(ConvNormActivation(channels, last, kernel_size=1))
         super().__init__(features, last, num_classes, dropout)
+
+
+def _last(channels: int, width_mult: float, divisor: int) -> int:
+    """Return the width of the last convolution, which a `width_mult` below 1 leaves as it is."""
+    return divisible(channels * max(1.0, width_mult), divisor)
 
 
 def mobilenet_v2(
@@ -67,9 +73,14 @@ def mobilenet_v2_tiny(
 ) -> MobileNetV2:
     """Build a MobileNetV2 of a few thousand parameters (8 inverted residuals, at most 24 channels wide)."""
     return MobileNetV2(
-        num_classes, in_channels, resolution, width_mult, TINY, last_channels=64, stem_channels=8, tf_same=tf_same,
-        divisor=4,
+        num_classes, in_channels, resolution, width_mult, TINY, last_channels=TINY_LAST, stem_channels=8,
+        tf_same=tf_same, divisor=TINY_DIVISOR,
     )  # fmt: skip
+
+
+def last_channels(width_mult: float) -> int:
+    """Return the channels that come out of the features of the tiny MobileNetV2."""
+    return _last(TINY_LAST, width_mult, TINY_DIVISOR)
 
 
 def mobilenet_v2_tiny_r144(

@@ -2,7 +2,7 @@
 
 from nbedge.training.batches import batches
 from nbedge.training.callbacks import Epoch, LinearizeCallback
-from nbedge.training.fit import Straightening, train
+from nbedge.training.fit import Straightening, train, usual_objective
 from nbedge.training.sampling import Place, steps_per_epoch
 from nbedge.training.settings import TrainSettings
 
@@ -15,4 +15,5 @@ __all__ = [
     "batches",
     "steps_per_epoch",
     "train",
+    "usual_objective",
 ]

@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from nbedge.data import Pictures, PictureStream
+from nbedge.detection.moving import flipped_boxes, moved_boxes
 from nbedge.errors import InputError
 from nbedge.preprocessing import Preprocessing
 from nbedge.training.sampling import Draw, EpochSampler, Place, permuted, streamed
@@ -43,25 +44,34 @@ class Batches(Dataset[Any]):
         return len(self._pictures)
 
     def __getitem__(self, draw: Draw) -> Batch | InputError:
-        """Return (inputs (n, c, h, w) float32 channels last, labels (n,)), or what `Loader` is to raise."""
+        """Return (inputs (n, c, h, w) float32 channels last, labels (n, ...)), or what `Loader` is to raise."""
         try:
             images, labels = self._pictures.read(draw.picked)
         except InputError as error:
             return error
-        x = self._augmented(torch.from_numpy(images).permute(0, 3, 1, 2), draw)  # NCHW, channels last in memory
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2)  # NCHW, channels last in memory
+        x, wanted = self._augmented(pixels, torch.from_numpy(labels), draw)
         x = x.float() * self._scale + self._offset
-        return x.contiguous(memory_format=torch.channels_last), torch.from_numpy(labels)
+        return x.contiguous(memory_format=torch.channels_last), wanted
 
-    def _augmented(self, x: Tensor, draw: Draw) -> Tensor:
-        """Augment x; what is random is drawn for the whole batch, so that its pictures are those of one process."""
+    def _augmented(self, x: Tensor, labels: Tensor, draw: Draw) -> Batch:
+        """Augment x; what is random is drawn for the whole batch, so that its pictures are those of one process.
+
+        Boxes go with their pictures; a class stays what it is.
+        """
         generator = torch.Generator().manual_seed(draw.seed % 2**63)
         if "shift" in self._augment:
             by = max(1, round(SHIFT * x.shape[2] / 28))
-            x = moved(x, by, *(steps[draw.rows] for steps in moves(draw.size, by, generator)))
+            down, right = (steps[draw.rows] for steps in moves(draw.size, by, generator))
+            x = moved(x, by, down, right)
+            if labels.ndim > 1:
+                labels = moved_boxes(labels, (by - right) / x.shape[3], (by - down) / x.shape[2])
         if "flip" in self._augment:
             flips = (torch.rand(draw.size, generator=generator) < 0.5)[draw.rows]
             x = torch.where(flips[:, None, None, None], x.flip(3), x)
-        return x
+            if labels.ndim > 1:
+                labels = torch.where(flips[:, None, None], flipped_boxes(labels), labels)
+        return x, labels
 
 
 def shifted(x: Tensor, by: int, generator: torch.Generator) -> Tensor:

@@ -14,21 +14,22 @@ from torch import nn
 
 from nbedge.data import Pictures
 from nbedge.errors import DivergenceError
-from nbedge.evaluation import logits_of_module, top_k
+from nbedge.evaluation import outputs_of_module
 from nbedge.linearization import PLT
 from nbedge.preprocessing import Preprocessing
 from nbedge.slopes import copy_slopes_
+from nbedge.task import Task
 from nbedge.training import processes
 from nbedge.training.sampling import here
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One point of the training curve; accuracy is a fraction, the slope None where the model has none."""
+    """One point of the training curve; the score is a fraction, the slope None where the model has none."""
 
     epoch: int
     train_loss: float
-    validation_top1: float
+    validation_score: float
     learning_rate: float
     slope: float | None
 
@@ -90,8 +91,10 @@ class SeedCallback(lightning.Callback):
 class CurveCallback(lightning.Callback):
     """Collect one `Epoch` an epoch; the points so far travel in the training checkpoint."""
 
-    def __init__(self, model: nn.Module, held: Pictures, preprocessing: Preprocessing, plt: PLT | None) -> None:
-        self._model, self._held, self._preprocessing, self._plt = model, held, preprocessing, plt
+    def __init__(
+        self, model: nn.Module, held: Pictures, task: Task, preprocessing: Preprocessing, plt: PLT | None
+    ) -> None:  # fmt: skip
+        self._model, self._held, self._task, self._preprocessing, self._plt = model, held, task, preprocessing, plt
         self._loss, self._seen = torch.zeros(()), 0
         self.epochs: list[Epoch] = []
 
@@ -118,21 +121,23 @@ class CurveCallback(lightning.Callback):
             Epoch(
                 epoch=trainer.current_epoch + 1,
                 train_loss=loss,
-                validation_top1=self._top1(pl_module.device),
+                validation_score=self._score(pl_module.device),
                 learning_rate=trainer.optimizers[0].param_groups[0]["lr"],
                 slope=self._plt.slope(trainer.global_step) if self._plt else None,
             )
         )
 
-    def _top1(self, device: torch.device) -> float:
-        """Return the accuracy on the validation split, of which each process answers its part."""
+    def _score(self, device: torch.device) -> float:
+        """Return the score on the validation split; of one that adds up each process answers its part."""
+        if not self._task.additive:
+            return self._of(self._held)
         part = self._held.take(np.arange(here().rank, len(self._held), here().world))
-        right = 0
-        if len(part):
-            logits = logits_of_module(self._model, part.images, self._preprocessing)
-            right = round(top_k(logits, part.labels, 1) * len(part))
+        right = round(self._of(part) * len(part)) if len(part) else 0
         found = processes.total(torch.tensor(right, dtype=torch.float64, device=device))
         return found.item() / len(self._held)
+
+    def _of(self, part: Pictures) -> float:
+        return self._task.score(outputs_of_module(self._model, part.images, self._preprocessing), part.labels)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the points so far as plain values."""

@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from nbedge.data import Splits
+from nbedge.detection.objective import CentreLoss
 from nbedge.distillation import CrossEntropy, Objective
 from nbedge.errors import InputError
+from nbedge.evaluation import named
 from nbedge.linearization import PLT
 from nbedge.preprocessing import Preprocessing
 from nbedge.slopes import penalty
+from nbedge.task import DETECTION, Task, task_of
 from nbedge.tracing import evaluating
 from nbedge.training import processes
 from nbedge.training.batches import batches
@@ -44,20 +47,22 @@ class Straightening:
     afterwards: Callable[[nn.Module], None] = field(default=lambda _model: None)
 
 
-def _refuse_outputs(model: nn.Module, shape: tuple[int, ...], classes: tuple[str, ...]) -> None:
+def _refuse_outputs(model: nn.Module, shape: tuple[int, ...], task: Task, classes: tuple[str, ...]) -> None:
     like = next(model.parameters(), torch.empty(0))
     with evaluating(model), torch.inference_mode():
-        found = model(torch.zeros(1, *shape).to(like))
-    if not isinstance(found, Tensor) or found.shape != (1, len(classes)):
-        given = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise InputError(
-            f"the model gives {given} for one picture, the data have {len(classes)} classes: (1, {len(classes)}) is "
-            "needed; change the model's arguments or the data"
-        )
+        found = named(model(torch.zeros(1, *shape).to(like)))
+    wrong = task.unfit(found, len(classes))
+    if wrong:
+        raise InputError(f"the model {wrong}; change the model's arguments or the data")
 
 
-class Classifier(lightning.LightningModule):
-    """An objective on logits, and the optimizer of `TrainSettings`."""
+def usual_objective(task: Task, smoothing: float = 0.0) -> Objective:
+    """Return what the training for a task minimises: cross-entropy with label smoothing, or the loss of a detector."""
+    return CentreLoss() if task is DETECTION else CrossEntropy(smoothing)
+
+
+class Training(lightning.LightningModule):
+    """An objective, and the optimizer of `TrainSettings`."""
 
     def __init__(
         self, model: nn.Module, settings: TrainSettings, schedule: Schedule, objective: Objective, penalty: float = 0.0
@@ -106,14 +111,14 @@ def train(
     Under torchrun or Slurm every process calls this; each takes its part of every batch, and gradients are averaged.
 
     Args:
-        model: takes (n, c, h, w), gives logits (n, classes).
+        model: takes (n, c, h, w), gives what the task of the data asks for: logits (n, classes), or a detector's maps.
         data: train is fitted, validation is looked at after each epoch.
         preprocessing: of the pictures.
         settings: of the optimizer and the augmentation.
         epochs: over the training split.
         seed: of order, augmentation and dropout; each epoch depends on (seed, epoch) alone.
         plt: slopes to apply before each step.
-        objective: what is minimised; None: cross-entropy with the label smoothing of the settings.
+        objective: what is minimised; None: what is usual for the task, with the label smoothing of the settings.
         before: epochs of an earlier phase, and
         after: of a later one, that share one schedule of the learning rate with this one.
         callbacks: of PyTorch Lightning, such as an average of the weights; slopes are kept out of averages.
@@ -122,9 +127,10 @@ def train(
         progress: show a progress bar on stderr.
 
     Raises:
-        InputError: fewer training pictures than a batch, outputs other than one a class, or a loss that is not finite.
+        InputError: fewer training pictures than a batch, outputs of another task, or a loss that is not finite.
     """
-    _refuse_outputs(model, preprocessing.shape, data.classes)
+    task = task_of(data.task)
+    _refuse_outputs(model, preprocessing.shape, task, data.classes)
     if len(data.train) < settings.batch_size:
         raise InputError(
             f"batch_size is {settings.batch_size}, but only {len(data.train)} pictures are left for training; lower it"
@@ -137,12 +143,12 @@ def train(
         )  # fmt: skip
         each = math.ceil(len(loader) / settings.accumulate)
         schedule = Schedule(each * (before + epochs + after), round(settings.warmup_epochs * each), each * before)
-        curve = CurveCallback(model, data.validation, preprocessing, straight.plt if straight else None)
+        curve = CurveCallback(model, data.validation, task, preprocessing, straight.plt if straight else None)
         own = [SeedCallback(seed), curve]
         own += [*([LinearizeCallback(straight.plt, straight.afterwards)] if straight else []), *callbacks]
         own += [ResumeCallback(resume)] if resume else []
-        loss = objective or CrossEntropy(settings.label_smoothing)
-        module = Classifier(model, settings, schedule, loss, straight.penalty if straight else 0.0)
+        loss = objective or usual_objective(task, settings.label_smoothing)
+        module = Training(model, settings, schedule, loss, straight.penalty if straight else 0.0)
         _to_layout(model.train(), torch.channels_last)  # 1.3 to 2.6 times faster than NCHW on a CPU
         with torch.random.fork_rng(devices=[]):
             _fit(module, loader, own, epochs, resume, title if progress else None)
@@ -157,7 +163,7 @@ def _to_layout(model: nn.Module, layout: torch.memory_format) -> None:
 
 
 def _fit(
-    module: Classifier, loader: DataLoader[tuple[Tensor, Tensor]], callbacks: list[lightning.Callback], epochs: int,
+    module: Training, loader: DataLoader[tuple[Tensor, Tensor]], callbacks: list[lightning.Callback], epochs: int,
     resume: Path | None, title: str | None,
 ) -> None:  # fmt: skip
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

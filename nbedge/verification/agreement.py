@@ -1,7 +1,7 @@
 """Do two runners give the same answers? Scale-aware figures on several families of inputs."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbedge.errors import InputError
+from nbedge.evaluation import Outputs
+from nbedge.task import CLASSIFICATION, Differing, Lost, Task
 from nbedge.verification.equivalence import Check, Verdict, at_least, at_most, reported
 
 Array = NDArray[np.floating[Any]]
@@ -56,40 +58,49 @@ class Limits:
 
 
 def agreement(
-    wanted: Mapping[str, Array],
-    found: Mapping[str, Array],
+    wanted: Mapping[str, Outputs],
+    found: Mapping[str, Outputs],
     *,
     quantized: bool,
     limits: Limits,
-    labels: NDArray[np.int64] | None = None,
-    output: str = "",
+    task: Task = CLASSIFICATION,
+    labels: NDArray[Any] | None = None,
 ) -> list[Check]:
-    """Compare one output (n, ...) family by family.
+    """Compare the outputs, family by family, and the answers to real inputs as their task understands them.
 
     Args:
-        wanted: family name -> output of the reference; the family `REAL` holds real inputs.
-        found: likewise of the candidate.
+        wanted: family name -> outputs (n, ...) of the reference by name; the family `REAL` holds real inputs.
+        found: likewise of the candidate, under the same names.
         quantized: the candidate computes with integers where the reference does not.
         limits: what is allowed.
-        labels: (n,) of the family `REAL`, for the accuracy.
-        output: its name, where there are several.
+        task: what the outputs mean.
+        labels: (n, ...) of the family `REAL`, for the score.
     """
-    checks: list[Check] = []
-    for family, reference in wanted.items():
-        where = f"{family}, {output}" if output else family
-        checks += _family(family, where, reference, found[family], quantized, limits)
-    real = wanted.get(REAL)
-    if real is not None and _has_answers(real, found[REAL]):
-        checks.append(_flips(real, found[REAL], quantized, limits, output))
-        if labels is not None:
-            checks.append(_accuracy(real, found[REAL], labels, quantized, limits))
+    names = list(next(iter(wanted.values()), {}))
+    checks = [
+        check
+        for name in names
+        for family, reference in wanted.items()
+        for check in _family(
+            family, f"{family}, {name}" if len(names) > 1 else family, reference[name], found[family][name], quantized,
+            limits,
+        )
+    ]  # fmt: skip
+    if REAL in wanted:
+        checks += _answers(wanted[REAL], found[REAL], quantized, limits, task, labels)
     return checks
 
 
-def _has_answers(wanted: Array, found: Array) -> bool:
-    """Return whether the outputs are numbers of which the largest is the answer."""
-    comparable = wanted.shape == found.shape and bool(np.isfinite(wanted).all() and np.isfinite(found).all())
-    return comparable and wanted.ndim == 2 and wanted.shape[1] > 1
+def _answers(
+    wanted: Outputs, found: Outputs, quantized: bool, limits: Limits, task: Task, labels: NDArray[Any] | None
+) -> Iterator[Check]:  # fmt: skip
+    if any(y.shape != found[name].shape for name, y in wanted.items()):
+        return  # judged as such
+    for name, differ in task.differing(wanted, found).items():
+        yield _flips(differ, quantized, limits, name if len(wanted) > 1 else "")
+    lost = None if labels is None else task.lost(wanted, found, labels)
+    if lost is not None:
+        yield _accuracy(lost, quantized, limits)
 
 
 def _family(family: str, where: str, wanted: Array, found: Array, quantized: bool, limits: Limits) -> list[Check]:
@@ -111,27 +122,25 @@ def _family(family: str, where: str, wanted: Array, found: Array, quantized: boo
     return [reported(f"SQNR, {where}", sqnr, "dB", f"{what}; reported: quantizers see real inputs only")]
 
 
-def _flips(wanted: Array, found: Array, quantized: bool, limits: Limits, output: str) -> Check:
+def _flips(differ: Differing, quantized: bool, limits: Limits, output: str) -> Check:
     name = f"answers that differ, {output}" if output else "answers that differ"
-    differ = int((wanted.argmax(1) != found.argmax(1)).sum())
     if not quantized:
-        return reported(name, differ, "inputs", f"of {len(wanted)}")
-    share = 100 * differ / len(wanted)
+        return reported(name, differ.count, differ.what, f"of {differ.of}")
+    share = 100 * differ.count / differ.of
     # few inputs alone are no failure: the limit must lie below the lower end of the share's interval
-    error = 100 * math.sqrt(share / 100 * (1 - share / 100) / len(wanted))
+    error = 100 * math.sqrt(share / 100 * (1 - share / 100) / differ.of)
     passed = Verdict.PASS if share - ONE_SIDED_95 * error <= limits.flips else Verdict.FAIL
-    return Check(name, passed, share, limits.flips, "%", f"{differ} of {len(wanted)}, standard error {error:.2f}")
+    detail = f"{differ.count} of {differ.of}, standard error {error:.2f}"
+    return Check(name, passed, share, limits.flips, "%", detail)
 
 
-def _accuracy(wanted: Array, found: Array, labels: NDArray[np.int64], quantized: bool, limits: Limits) -> Check:
-    before, after = (y.argmax(1) == labels for y in (wanted, found))
-    loss = 100 * float(before.mean() - after.mean())
-    # only pictures that change sides carry noise (McNemar): their number gives the standard error of the difference
-    error = 100 * math.sqrt((before != after).sum()) / len(labels)
-    detail = f"{100 * before.mean():.2f} % -> {100 * after.mean():.2f} %, standard error {error:.2f}"
+def _accuracy(lost: Lost, quantized: bool, limits: Limits) -> Check:
+    loss, error = 100 * (lost.before - lost.after), 100 * lost.error
+    detail = f"{100 * lost.before:.2f} % -> {100 * lost.after:.2f} %, standard error {error:.2f}"
     if not quantized:
         return reported("accuracy loss", loss, "points", detail)
-    passed = Verdict.PASS if loss - ONE_SIDED_95 * error <= limits.accuracy_loss else Verdict.FAIL
+    # a standard error that few pictures do not give makes no allowance
+    passed = Verdict.PASS if loss - ONE_SIDED_95 * (error or 0.0) <= limits.accuracy_loss else Verdict.FAIL
     return Check("accuracy loss", passed, loss, limits.accuracy_loss, "points", detail)
 
 

@@ -12,6 +12,7 @@ from nbedge.artifact import SCHEMES
 from nbedge.errors import InputError, MissingDependencyError
 from nbedge.runtime import Arrays, Runner, open_file
 from nbedge.subject import Subject
+from nbedge.task import task_of
 from nbedge.verification.agreement import REAL, Limits
 from nbedge.verification.equivalence import SCHEMA_VERSION, Check, Equivalence, Verdict, at_most, not_checked, together
 from nbedge.verification.families import Families, foremost
@@ -78,7 +79,7 @@ def verify_edges(
     after: Subject,
     given: Families,
     *,
-    labels: NDArray[np.int64] | None = None,
+    labels: NDArray[Any] | None = None,
     limits: Limits | None = None,
     kernels: Sequence[str] = (),
 ) -> Iterator[Equivalence]:
@@ -88,20 +89,22 @@ def verify_edges(
         before: what is believed, in its usual kernels.
         after: what is judged.
         given: inputs by family.
-        labels: (n,) of the real ones.
+        labels: (n, ...) of the real ones.
         limits: of the answers.
         kernels: names; none: those that the file claims.
 
     Raises:
         InputError: the file does not run in the kernels asked for, or the inputs do not fit.
     """
-    limits = limits or Limits()
+    limits, task = limits or Limits(), task_of(before.task or after.task)
     runners: dict[str, Runner] = {}
     told: dict[str, Answers] = {}
     for name in kernels or claimed_kernels(after):
         if not name:
             quantized = _tolerant(before, after, after.model)
-            judged = verify(before.model, after.model, given, labels=labels, quantized=quantized, limits=limits)
+            judged = verify(
+                before.model, after.model, given, labels=labels, quantized=quantized, limits=limits, task=task
+            )
             yield replace(
                 judged.named(before.name, after.name), checks=(*judged.checks, *_levels(after, given, limits))
             )
@@ -119,6 +122,7 @@ def verify_edges(
             labels=None if labels is None else labels[: len(some[REAL])],
             quantized=_tolerant(before, after, runners[name]),
             limits=limits,
+            task=task,
         )
         yield judged.named(before.name, after.name)
     if {"reference", "tflm"} <= runners.keys() and SCHEMES[after.scheme][2].startswith("int"):

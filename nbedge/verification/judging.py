@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from nbedge.artifact import TensorSpec
 from nbedge.blocks import expanded_blocks
 from nbedge.errors import InputError
 from nbedge.runtime import Arrays, Runner, answers, of_module, raw_answers
+from nbedge.task import CLASSIFICATION, Task
 from nbedge.verification.agreement import REAL, Limits, agreement, relative_error
 from nbedge.verification.equivalence import Check, Equivalence, at_most, not_checked, reported
 from nbedge.verification.families import Families, foremost
@@ -28,9 +30,10 @@ def verify(
     candidate: nn.Module | Runner,
     inputs: Tensor | NDArray[np.float32] | Families,
     *,
-    labels: NDArray[np.int64] | None = None,
+    labels: NDArray[Any] | None = None,
     quantized: bool = False,
     limits: Limits | None = None,
+    task: Task = CLASSIFICATION,
 ) -> Equivalence:
     """Judge whether `candidate` is the same as `reference`; `bool()` of the result is the verdict.
 
@@ -40,9 +43,10 @@ def verify(
         reference: what is believed: a module, or the runner of a file.
         candidate: what is judged.
         inputs: (n, c, h, w) preprocessed; or by family, of which "real" holds pictures.
-        labels: (n,) of the real pictures, for the accuracy.
+        labels: (n, ...) of the real pictures, for the accuracy.
         quantized: the candidate computes with integers where the reference does not.
         limits: of the answers; the defaults are those of `Limits`.
+        task: what the outputs mean; several that are no boxes are judged by their numbers alone.
 
     Raises:
         InputError: there are no inputs, or they do not fit the models, or the models have other outputs.
@@ -58,7 +62,7 @@ def verify(
             return verify_merge(reference, candidate, torch.from_numpy(first))
         before, after = (_runner(model, first) for model in (reference, candidate))
         with full_precision():
-            checks = _answers(before, after, given, labels, quantized, limits or Limits())
+            checks = _answers(before, after, given, labels, quantized, limits or Limits(), task)
     return Equivalence("reference", "candidate", after.kernels, tuple(checks))
 
 
@@ -86,20 +90,21 @@ def _runner(model: nn.Module | Runner, x: NDArray[np.float32]) -> Runner:
 
 
 def _answers(
-    before: Runner, after: Runner, given: Families, labels: NDArray[np.int64] | None, quantized: bool, limits: Limits
-) -> Iterator[Check]:
+    before: Runner, after: Runner, given: Families, labels: NDArray[Any] | None, quantized: bool, limits: Limits,
+    task: Task,
+) -> Iterator[Check]:  # fmt: skip
     if quantized and REAL not in given:
         yield not_checked("real inputs", "an integer file is judged on real inputs; pass --data")
     pairs = paired(before, after)
     wanted = {family: answers(before, x) for family, x in given.items()}
     found = {family: answers(after, x) for family, x in given.items()}
-    for old, new in pairs.items():
-        yield from agreement(
-            {family: y[old] for family, y in wanted.items()},
-            {family: _like(wanted[family][old], y[new]) for family, y in found.items()},
-            quantized=quantized, limits=limits, labels=labels if len(pairs) == 1 else None,
-            output=old if len(pairs) > 1 else "",
-        )  # fmt: skip
+    like = {
+        family: {old: _like(wanted[family][old], y[new]) for old, new in pairs.items()} for family, y in found.items()
+    }
+    yield from agreement(
+        {family: {old: y[old] for old in pairs} for family, y in wanted.items()}, like, quantized=quantized,
+        limits=limits, task=task, labels=labels,
+    )  # fmt: skip
     yield from repeated(after, foremost(given)[:REPEATED], limits)
 
 
