@@ -47,11 +47,13 @@ class Task(ABC):
     Attributes:
         name: as checkpoints, sidecars and sources call it.
         metric: name of the score that choices are made by.
+        key: under which records keep it.
         additive: whether a score is a mean over pictures.
     """
 
     name: ClassVar[str]
     metric: ClassVar[str]
+    key: ClassVar[str]
     additive: ClassVar[bool]
 
     @abstractmethod
@@ -93,6 +95,7 @@ class Classification(Task):
 
     name = "classification"
     metric = "top-1"
+    key = "top1"
     additive = True
 
     def unfit(self, outputs: Outputs, classes: int) -> str:
@@ -143,6 +146,7 @@ class Detection(Task):
 
     name = "detection"
     metric = "mAP@0.5:0.95"
+    key = "map"
     additive = False
 
     def unfit(self, outputs: Outputs, classes: int) -> str:
@@ -230,3 +234,9 @@ def task_of(name: str) -> Task:
     if name and name not in TASKS:
         raise InputError(f"no task is called {name!r}; this nbedge knows {', '.join(TASKS)}")
     return TASKS[name] if name else CLASSIFICATION
+
+
+def scored(row: Mapping[str, Any]) -> tuple[str, float] | None:
+    """Return the metric and the score of a record, whatever its task; None where it has none."""
+    found = ((task.metric, row[task.key]) for task in TASKS.values() if row.get(task.key) is not None)
+    return next(found, None)

@@ -166,11 +166,11 @@ def _exempt(job: Job) -> list[str]:
 def _write_integer_io(
     float_io: Path, target: Path, pixels: bool, ends: tuple[str, ...] = ("input", "output")
 ) -> None:  # fmt: skip
-    """Write `float_io` without quantizing its input and dequantizing its output."""
+    """Write `float_io` without quantizing its input and dequantizing its outputs."""
     import onnx
 
     model = onnx.load(float_io)
-    (entry,), (exit_,) = model.graph.input, model.graph.output
+    (entry,) = model.graph.input
     if "input" in ends:
         readers = [node for node in model.graph.node if entry.name in node.input]
         step = _only(readers, "QuantizeLinear", entry.name)
@@ -178,7 +178,7 @@ def _write_integer_io(
             _dequantize_pixels_(model, entry, step)
         else:
             _drop(model, entry, step)
-    if "output" in ends:
+    for exit_ in model.graph.output if "output" in ends else ():
         writers = [node for node in model.graph.node if exit_.name in node.output]
         _drop(model, exit_, _only(writers, "DequantizeLinear", exit_.name))
     # they name and type the tensors as they were; every reader infers them anew

@@ -49,10 +49,11 @@ class TfliteExporter:
         # onnx2tf imports onnxruntime, which makes an identifier of the machine in ~/.cache and reports to Microsoft
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         pictures = np.ascontiguousarray(np.load(job.calibration).transpose(0, 2, 3, 1))
+        names = [spec.name for spec in open_file(job.source).outputs]
         saved = _saved_model(job, pictures[:1])
         for scheme, target in job.targets.items():
             content = _converted(saved, scheme, pictures, job.workdir)
-            target.write_bytes(finish(content, scheme, job))
+            target.write_bytes(finish(content, scheme, job, names))
 
     def open(self, path: Path) -> Runner:
         """Run a file in its usual kernels."""

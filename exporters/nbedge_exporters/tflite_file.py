@@ -1,5 +1,6 @@
 """What every TFLite file of nbedge gets, whatever wrote it: weights inside, an input of bytes if wished, metadata."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from nbedge.errors import ExportError, needs
 from nbedge.exporter import Job
 from nbedge.graph import read
+from nbedge.runtime import natural
 from nbedge_exporters import tflite_metadata
 
 #: targets that read no metadata: bytes of flash for nothing
@@ -17,10 +19,16 @@ TARGETS = ("litert", *PLAIN)
 CASTS = ("QUANTIZE", "DEQUANTIZE")
 
 
-def finish(content: bytes, scheme: str, job: Job) -> bytes:
+def finish(content: bytes, scheme: str, job: Job, outputs: Sequence[str] = ()) -> bytes:
     """Return the file with its weights inside the flatbuffer, and what `job` asks for.
 
     Quantizers write large weights behind the flatbuffer, where TFLite Micro takes activations for them.
+
+    Args:
+        content: of the file.
+        scheme: of it.
+        job: what is asked for.
+        outputs: names of several outputs, in the order in which the model gives them; converters number them.
     """
     with needs("tflite"):
         from ai_edge_litert.tools import flatbuffer_utils
@@ -28,6 +36,8 @@ def finish(content: bytes, scheme: str, job: Job) -> bytes:
     written = job.workdir / "unfinished.tflite"
     written.write_bytes(content)
     model = flatbuffer_utils.read_model(str(written))
+    if len(outputs) > 1:
+        name_outputs_(model, outputs)
     if job.settings.get("input") == "uint8":
         take_bytes_(model)
     if job.settings.get("target") not in PLAIN and job.preprocessing is not None:
@@ -35,6 +45,20 @@ def finish(content: bytes, scheme: str, job: Job) -> bytes:
     flatbuffer_utils.write_model(model, str(written))
     found = written.read_bytes()
     return found if job.settings.get("target") in PLAIN else tflite_metadata.with_labels(found, job.classes)
+
+
+def name_outputs_(model: Any, names: Sequence[str]) -> None:
+    """Give the outputs of the signature their names; they are numbered in the order in which the model gives them.
+
+    Raises:
+        ExportError: they are not as many.
+    """
+    (signature,) = model.signatureDefs
+    numbered = sorted(signature.outputs, key=lambda entry: natural(entry.name.decode()))
+    if len(numbered) != len(names):
+        raise ExportError(f"the converter wrote {len(numbered)} outputs, the model gives {', '.join(names)}")
+    for entry, name in zip(numbered, names, strict=True):
+        entry.name = name.encode()
 
 
 def take_bytes_(model: Any) -> None:

@@ -15,6 +15,8 @@ from nbedge.preprocessing import Preprocessing
 #: name of the buffer in the flatbuffer, identifier of the table, and least version of its reader
 BUFFER, IDENTIFIER, LEAST = b"TFLITE_METADATA", b"M001", b"1.0.0"
 LABELS = "labels.txt"
+#: name of the output whose numbers are one a class: of a single one, or of those of a detector
+SCORES = "scores"
 #: numbers of the schema
 TENSOR_AXIS_LABELS, NORMALIZATION, IMAGE, FEATURE, RGB, GRAYSCALE = 2, 1, 2, 1, 1, 2
 #: of every file in the archive: the same input gives the same bytes
@@ -26,7 +28,7 @@ def add_(model: Any, preprocessing: Preprocessing, classes: tuple[str, ...]) -> 
     from ai_edge_litert import schema_py_generated as schema
 
     held = schema.BufferT()
-    held.data = np.frombuffer(_table(preprocessing, bool(classes)), np.uint8)
+    held.data = np.frombuffer(_table(preprocessing, _outputs(model), bool(classes)), np.uint8)
     model.buffers.append(held)
     entry = schema.MetadataT()
     entry.name, entry.buffer = BUFFER, len(model.buffers) - 1
@@ -43,16 +45,25 @@ def with_labels(content: bytes, classes: tuple[str, ...]) -> bytes:
     return content + archive.getvalue()
 
 
-def _table(preprocessing: Preprocessing, labelled: bool) -> bytes:
+def _outputs(model: Any) -> list[str]:
+    """Return the names of the outputs in the order of the file, as its signature calls them if there are several."""
+    places = model.subgraphs[0].outputs
+    if len(places) == 1:
+        return [SCORES]
+    signed = {entry.tensorIndex: entry.name for signature in model.signatureDefs or () for entry in signature.outputs}
+    names = [signed.get(place, model.subgraphs[0].tensors[place].name) for place in places]
+    return [name.decode() for name in names]
+
+
+def _table(preprocessing: Preprocessing, outputs: list[str], labelled: bool) -> bytes:
     import flatbuffers
 
     builder = flatbuffers.Builder(1024)
     entry = _input(builder, preprocessing)
-    exit_ = _output(builder, labelled)
-    inputs, outputs = _vector(builder, [entry]), _vector(builder, [exit_])
-    graph = _object(builder, 9, {2: inputs, 3: outputs})
+    exits = [_output(builder, name, labelled and name == SCORES) for name in outputs]
+    graph = _object(builder, 9, {2: _vector(builder, [entry]), 3: _vector(builder, exits)})
     graphs = _vector(builder, [graph])
-    name = builder.CreateString("classifier")
+    name = builder.CreateString("classifier" if len(outputs) == 1 else "model")
     least = builder.CreateString(LEAST.decode())
     builder.Finish(_object(builder, 8, {0: name, 3: graphs, 7: least}), file_identifier=IDENTIFIER)
     return bytes(builder.Output())
@@ -73,7 +84,7 @@ def _input(builder: Any, preprocessing: Preprocessing) -> int:
     return _object(builder, 7, {0: name, 3: content, 4: units, 5: stats})
 
 
-def _output(builder: Any, labelled: bool) -> int:
+def _output(builder: Any, called: str, labelled: bool) -> int:
     files = None
     if labelled:
         name = builder.CreateString(LABELS)
@@ -83,7 +94,7 @@ def _output(builder: Any, labelled: bool) -> int:
         files = _vector(builder, [builder.EndObject()])
     builder.StartObject(0)
     content = _content(builder, FEATURE, builder.EndObject())
-    name = builder.CreateString("scores")
+    name = builder.CreateString(called)
     return _object(builder, 7, {0: name, 3: content, 6: files})
 
 

@@ -10,6 +10,7 @@ from nbedge import files
 from nbedge.benchmark import Comparison
 from nbedge.benchmark.baseline import Rows, label
 from nbedge.cli.screen import DASH, Screen, number, percent
+from nbedge.task import scored
 
 Row = Mapping[str, Any]
 
@@ -54,8 +55,10 @@ def parts(rows: Rows, compared: Comparison | None) -> Iterator[Part]:
         note = row["conditions"].get("note")
         title = f"layers of {row['file']} on {row['on']}, in instructions"
         yield Part(title, LAYERS, tuple(_layers(row)), (f"{row['on']} is {note}.",) if note else ())
-    if any(row.get("top1") is not None for row in rows):
-        yield Part("accuracy", ("file", "top-1"), tuple(_accuracy(rows)))
+    judged = {row["file"]: found for row in rows if (found := scored(row))}
+    if judged:
+        metric = next(iter(judged.values()))[0]
+        yield Part("accuracy", ("file", metric), tuple((file, percent(score)) for file, (_, score) in judged.items()))
     if compared is not None:
         yield Part("", (), (), (_sentence(compared),))
 
@@ -159,11 +162,6 @@ def short(output: str) -> str:
     names = [name for name in output.split(";") if name and not _NUMBERED.fullmatch(name)]
     last = "/".join((names or [output])[-1].split("/")[-2:])
     return last if len(last) <= LONGEST else f"…{last[1 - LONGEST :]}"
-
-
-def _accuracy(rows: Rows) -> Iterator[tuple[str, str]]:
-    shares = {row["file"]: row.get("top1") for row in rows}
-    return ((file, percent(share)) for file, share in shares.items())
 
 
 def _sentence(compared: Comparison) -> str:

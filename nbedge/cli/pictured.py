@@ -9,9 +9,6 @@ from typing import Any
 from nbedge.benchmark.baseline import Rows
 from nbedge.errors import needs
 
-#: task -> key of its score in a row
-KEYS = {"classification": "top1", "detection": "map"}
-
 
 @contextmanager
 def real_inputs(data: str | None, paths: Sequence[Path]) -> Iterator[Mapping[Path, Path]]:
@@ -53,7 +50,7 @@ def with_accuracy(rows: Rows, paths: Sequence[Path], data: str) -> list[dict[str
     for path in paths:
         subject, source = _opened(path, data)
         task = task_of(source.task)
-        key = KEYS[task.name]
+        key = task.key
         found[str(path)] = task.score(answers(subject, source.test.images), source.test.labels)
     return [{**row, key: found[row["path"]]} for row in rows]
 

@@ -87,7 +87,17 @@ def carry_out(
 
 def show_summary(screen: Screen, summary: "Summary", folder: Path) -> dict[str, Any]:
     """Print the closing table and the closing line; return what the JSON object holds."""
-    columns = ("model", "parameters", "MACs", "top-1", "size", "latency (median)", "p90", "peak memory", "verdict")
+    columns = (
+        "model",
+        "parameters",
+        "MACs",
+        summary.metric,
+        "size",
+        "latency (median)",
+        "p90",
+        "peak memory",
+        "verdict",
+    )
     screen.table("", columns, [_row(row) for row in summary.rows])
     screen.say(summary.closing())
     page = folder / "report.html"
@@ -101,7 +111,7 @@ def show_summary(screen: Screen, summary: "Summary", folder: Path) -> dict[str, 
 
 def _row(row: Any) -> tuple[str | Text, ...]:
     return (
-        row.name, number(row.parameters), number(row.macs), percent(row.top1),
+        row.name, number(row.parameters), number(row.macs), percent(row.score),
         number(None if row.size_bytes is None else row.size_bytes / 1000, "kB", 1),
         number(row.latency_median_ms, "ms", 3), number(row.latency_p90_ms, "ms", 3),
         number(None if row.peak_rss_bytes is None else row.peak_rss_bytes / 1e6, "MB", 1), verdict(row.verdict),

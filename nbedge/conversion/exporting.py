@@ -24,7 +24,7 @@ from nbedge.conversion.workshop import Exported, Progress, Workshop, within_ladd
 from nbedge.errors import ExportError, InputError
 from nbedge.evaluation import named
 from nbedge.preprocessing import Preprocessing
-from nbedge.task import task_of
+from nbedge.task import CLASSIFICATION, task_of
 from nbedge.tracing import evaluating
 from nbedge.verification import Limits, families
 
@@ -102,7 +102,7 @@ def export(
     for step in chain:
         for scheme in sorted(step.kept):
             files.refuse_existing(out / file_name(name, scheme, step.exporter.produces), overwrite)
-    _refuse_unfit(model, example_input, preprocess, task, len(classes))
+    _refuse_unfit(model, example_input, preprocess, task, len(classes), options.head)
     shape = tuple(example_input.shape[1:])
     seen = stacked(calibration, "calibration", shape)
     if any(SCHEMES[scheme][1].startswith("int") for scheme in quant) and not np.ptp(seen):
@@ -161,7 +161,7 @@ def _compared(made: Made, backend: str, options: Options, progress: Progress) ->
 
 
 def _refuse_unfit(
-    model: nn.Module, example_input: Tensor, preprocess: Preprocessing, task: str, classes: int
+    model: nn.Module, example_input: Tensor, preprocess: Preprocessing, task: str, classes: int, head: str
 ) -> None:  # fmt: skip
     if tuple(example_input.shape[1:]) != preprocess.shape:
         wanted = ", ".join(map(str, ("1", *preprocess.shape)))
@@ -172,6 +172,8 @@ def _refuse_unfit(
     with evaluating(model), torch.inference_mode():
         found = named(model(example_input))
     wrong = task_of(task).unfit(found, classes) if task else ""
+    if head == "softmax" and task_of(task) is not CLASSIFICATION:
+        raise InputError(f"the head softmax is of classes, and the model does {task}; leave it out")
     if wrong:
         raise InputError(f"the model {wrong}")
 

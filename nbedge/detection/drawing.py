@@ -13,11 +13,12 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f
 TEXT, LINE = 1 / 30, 1 / 160
 
 
-def drawn(picture: Path | io.BytesIO, found: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return a picture with boxes as a PNG file of its own size.
+def drawn(picture: Path | io.BytesIO, found: Sequence[Mapping[str, Any]], scale: int = 1) -> bytes:
+    """Return a picture with boxes as a PNG file.
 
     Args:
         picture: its file.
+        scale: times its size, of the file.
         found: boxes, each with "class", "box" (left, top, right, bottom in shares of the picture) and perhaps "score".
 
     Raises:
@@ -26,7 +27,7 @@ def drawn(picture: Path | io.BytesIO, found: Sequence[Mapping[str, Any]]) -> byt
     with needs("train"):
         from PIL import Image, ImageDraw, ImageFont
     with Image.open(picture) as opened:
-        image = opened.convert("RGB")
+        image = opened.convert("RGB").resize((opened.width * scale, opened.height * scale), Image.Resampling.BICUBIC)
     pen, side = ImageDraw.Draw(image), min(image.size)
     height = max(10, round(side * TEXT))
     font = ImageFont.load_default(height)

@@ -1,7 +1,7 @@
 """Quantization-aware tuning: the network is trained a little while, computing as its integer file will."""
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from nbedge.quantization.folding import copied, layers_of
 from nbedge.quantization.grid import Grid, extremes, on_grid
+from nbedge.tracing import tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ def tuned(
     """Return a folded network that was trained to answer like `module` on the grid; its weights lie on it.
 
     The merged weight itself is what is rounded and trained, BatchNorm folded into it (Thu et al., RepQ, BMVC 2023). It
-    learns from the network's own answers, so that no labels are needed: the loss is their squared distance. A weight
+    learns from the network's own answers, so that no labels are needed: the loss is their squared distance, of each
+    output in units of its variance. A weight
     that crosses to the next step of the grid moves many answers at once, so the loss leaps to the end (by 8 dB on a
     network of the samples): what is returned is the best of what the network was, on all of `x`.
 
@@ -52,6 +54,7 @@ def tuned(
     schedule = schedule or Schedule()
     found, generator = copied(module), torch.Generator().manual_seed(schedule.seed)
     wanted = _answers(module, x, schedule.batch)
+    sizes = [max(float(y.var()), 1e-12) for y in wanted]
     with torch.enable_grad():
         optimizer = torch.optim.Adam(_groups(found, x[:128], grid, schedule.rate))
         falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.steps)
@@ -59,14 +62,14 @@ def tuned(
         best = _Best()
         for step in range(1, schedule.steps + 1):
             some = torch.randint(len(x), (min(schedule.batch, len(x)),), generator=generator)
-            loss = nn.functional.mse_loss(simulated.run(x[some]), wanted[some])
+            loss = _distance(tensors(simulated.run(x[some])), [y[some] for y in wanted], sizes)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             falling.step()
             if step % schedule.every == 0 or step == schedule.steps:
                 answers = _answers(simulated.run, x, schedule.batch)
-                best.offer(float(nn.functional.mse_loss(answers, wanted)), found)
+                best.offer(float(_distance(answers, wanted, sizes)), found)
             progress(step)
     best.restore(found)
     for layer in layers_of(found):
@@ -76,8 +79,16 @@ def tuned(
 
 
 @torch.no_grad()
-def _answers(network: Callable[[Tensor], Tensor], x: Tensor, batch: int) -> Tensor:
-    return torch.cat([network(part) for part in torch.split(x, batch)])
+def _answers(network: Callable[[Tensor], Any], x: Tensor, batch: int) -> list[Tensor]:
+    """Return each output of all inputs."""
+    parts = [tensors(network(part)) for part in torch.split(x, batch)]
+    return [torch.cat(each) for each in zip(*parts, strict=True)]
+
+
+def _distance(found: Sequence[Tensor], wanted: Sequence[Tensor], sizes: Sequence[float]) -> Tensor:
+    """Return the mean squared distances of outputs (n, ...), each in units of its `sizes`, added up."""
+    each = [nn.functional.mse_loss(a, b) / size for a, b, size in zip(found, wanted, sizes, strict=True)]
+    return torch.stack(each).sum()
 
 
 class _Best:

@@ -23,42 +23,42 @@ class Choice:
     stopped: str
 
 
-def text(top1: Mapping[str, float], pictures: int, choice: Choice | None = None) -> str:
+def text(scores: Mapping[str, float], pictures: int, choice: Choice | None = None) -> str:
     """Say what the run shows.
 
     Args:
-        top1: model -> accuracy, a fraction.
+        scores: model -> what it is judged by, a fraction.
         pictures: number of test pictures behind each.
         choice: which of the models is the product.
     """
     stopped = choice is not None and bool(choice.stopped)
-    if "control" not in top1 or ("contracted" not in top1 and not stopped):
+    if "control" not in scores or ("contracted" not in scores and not stopped):
         return "The control and the contracted model were not both evaluated: this run says nothing about accuracy."
     # in a transfer the fair rival is the tiny model that was moved likewise, not the one from scratch
     rival, name = (
-        ("transferred", "tiny model transferred likewise") if "transferred" in top1 else ("control", "control")
+        ("transferred", "tiny model transferred likewise") if "transferred" in scores else ("control", "control")
     )
     sentences = [choice.why] if choice else []
-    if "contracted" in top1:
-        gain = _points(top1["contracted"], top1[rival])
-        sentences.append(_gain(name, top1["contracted"], top1[rival], gain))
+    if "contracted" in scores:
+        gain = _points(scores["contracted"], scores[rival])
+        sentences.append(_gain(name, scores["contracted"], scores[rival], gain))
     if rival == "transferred":
-        sentences.append(_from_scratch(_points(top1["contracted"], top1["control"]), top1["control"]))
-    if "giant" in top1:
-        sentences.append(_giant(_points(top1["giant"], top1["control"]), top1["giant"]))
-    if {"pruned", "contracted"} <= top1.keys():
-        sentences.append(_pruned(_points(top1["contracted"], top1["pruned"]), top1["pruned"]))
-    others = {name: top1[name] for name in BASELINES if name in top1}
+        sentences.append(_from_scratch(_points(scores["contracted"], scores["control"]), scores["control"]))
+    if "giant" in scores:
+        sentences.append(_giant(_points(scores["giant"], scores["control"]), scores["giant"]))
+    if {"pruned", "contracted"} <= scores.keys():
+        sentences.append(_pruned(_points(scores["contracted"], scores["pruned"]), scores["pruned"]))
+    others = {name: scores[name] for name in BASELINES if name in scores}
     if others:
-        sentences.append(_others(others, top1.get("contracted")))
+        sentences.append(_others(others, scores.get("contracted")))
     if pictures:
-        sentences.append(_sampling(top1["control"], pictures))
+        sentences.append(_sampling(scores["control"], pictures))
     return " ".join(sentences)
 
 
-def _points(top1: float, other: float) -> float:
+def _points(score: float, other: float) -> float:
     """Return the difference of two fractions in points, rounded as it is printed: what reads 0.0 is no gain."""
-    return round(100 * (top1 - other), 1) + 0.0
+    return round(100 * (score - other), 1) + 0.0
 
 
 def _gain(rival: str, found: float, other: float, gain: float) -> str:
@@ -76,32 +76,32 @@ def _gain(rival: str, found: float, other: float, gain: float) -> str:
     )
 
 
-def _from_scratch(lead: float, top1: float) -> str:
-    return f"The control, trained from scratch on the new data, reached {top1:.1%}: {lead:+.1f} points from it."
+def _from_scratch(lead: float, score: float) -> str:
+    return f"The control, trained from scratch on the new data, reached {score:.1%}: {lead:+.1f} points from it."
 
 
-def _giant(lead: float, top1: float) -> str:
+def _giant(lead: float, score: float) -> str:
     if lead > 0:
-        return f"The giant itself reached {top1:.1%}, {lead:.1f} points above the control."
-    return f"The giant itself reached {top1:.1%}, {lead:+.1f} points from the control: it has not overtaken it yet."
+        return f"The giant itself reached {score:.1%}, {lead:.1f} points above the control."
+    return f"The giant itself reached {score:.1%}, {lead:+.1f} points from the control: it has not overtaken it yet."
 
 
-def _pruned(lead: float, top1: float) -> str:
+def _pruned(lead: float, score: float) -> str:
     return (
-        f"A wider network, pruned to the same size for as much training, reached {top1:.1%}: the contracted model is "
+        f"A wider network, pruned to the same size for as much training, reached {score:.1%}: the contracted model is "
         f"{lead:+.1f} points from it."
     )
 
 
 def _others(found: Mapping[str, float], contracted: float | None) -> str:
     notes = {"distilled": " (the training of its teacher, the giant, is not counted)"}
-    shown = ", ".join(f"{name} {top1:.1%}{notes.get(name, '')}" for name, top1 in found.items())
+    shown = ", ".join(f"{name} {score:.1%}{notes.get(name, '')}" for name, score in found.items())
     if contracted is None:
         return f"The same network trained in other ways: {shown}."
     lead = _points(contracted, max(found.values()))
     return f"The same network trained in other ways: {shown}; the contracted model is {lead:+.1f} points from the best."
 
 
-def _sampling(top1: float, pictures: int) -> str:
-    error = 100 * sqrt(top1 * (1 - top1) / pictures)
+def _sampling(score: float, pictures: int) -> str:
+    error = 100 * sqrt(score * (1 - score) / pictures)
     return f"The {pictures} test pictures alone leave each accuracy a standard error of {error:.1f} points."

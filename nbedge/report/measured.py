@@ -9,6 +9,7 @@ import numpy as np
 from nbedge import files
 from nbedge.benchmark.baseline import label
 from nbedge.errors import InputError
+from nbedge.task import scored
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,12 +35,12 @@ def refuse_suffix(path: Path) -> None:
 
 
 def draw(rows: Rows, path: Path) -> None:
-    """Draw those rows of `Measurement.to_dict()` that were timed, with accuracy if they have `top1`."""
+    """Draw those rows of `Measurement.to_dict()` that were timed, with accuracy if they have a score."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     rows = [row for row in rows if row.get("latency_quantiles_ms")]
-    judged = any(row.get("top1") is not None for row in rows)
+    judged = any(scored(row) for row in rows)
     style: dict[Any, Any] = {"svg.hashsalt": "nbedge", "svg.fonttype": "none", "axes.spines.top": False,
                              "axes.spines.right": False, "axes.titlelocation": "left"}  # fmt: skip
     with mpl.rc_context(style), files.appearing(path) as part:
@@ -69,10 +70,13 @@ def _distributions(axes: "Axes", rows: Rows) -> None:
 
 
 def _against(axes: "Axes", rows: Rows, key: str, words: str, unit: float) -> None:
+    metric = ""
     for number, row in enumerate(rows):
-        if row.get(key) is not None and row.get("top1") is not None:
-            axes.plot(row[key] / unit, 100 * row["top1"], _MARKERS[number % len(_MARKERS)], color=f"C{number % 10}")
-    axes.set(xlabel=words, title="top-1 accuracy, %")
+        found = scored(row)
+        if row.get(key) is not None and found is not None:
+            metric, score = found
+            axes.plot(row[key] / unit, 100 * score, _MARKERS[number % len(_MARKERS)], color=f"C{number % 10}")
+    axes.set(xlabel=words, title=f"{metric}, %")
     axes.margins(0.15)
     axes.grid(alpha=0.3)
 

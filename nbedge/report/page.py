@@ -10,6 +10,7 @@ from nbedge.errors import InputError, needs
 from nbedge.report import formats, pictures, plots, records
 from nbedge.report.records import Json, Records
 from nbedge.report.summary import Summary, of_records
+from nbedge.task import DETECTION
 
 
 def write(run: Path, out: Path) -> Path:
@@ -38,14 +39,15 @@ def _content(found: Records, summary: Summary) -> dict[str, Any]:
             "trade_off": plots.trade_off(summary),
             "distributions": plots.distributions(found.bench),
             "training": plots.training(summary),
-            "classes": plots.classes(_per_class(found.evaluation)),
+            "classes": plots.classes(_per_class(found.evaluation), _per_class_metric(summary.metric)),
         }
     return {
         "summary": summary,
-        "top1": {row.name: row.top1 for row in summary.rows},
+        "detects": summary.metric == DETECTION.metric,
+        "scores": {row.name: row.score for row in summary.rows},
         "verdicts": [edge.verdict for edge in summary.edges],
-        "samples": pictures.samples(found.evaluation, found.pictures),
-        "product": summary.choice.chosen if summary.choice else "contracted",
+        "samples": pictures.samples(found.evaluation, found.pictures, _product(summary)),
+        "product": _product(summary),
         "class_count": len(_per_class(found.evaluation).get("contracted", ())),
         "class_limit": plots.CLASSES,
         "found": found,
@@ -54,6 +56,15 @@ def _content(found: Records, summary: Summary) -> dict[str, Any]:
         "tools": _tools(found),
         **drawings,
     }
+
+
+def _product(summary: Summary) -> str:
+    return summary.choice.chosen if summary.choice else "contracted"
+
+
+def _per_class_metric(metric: str) -> str:
+    """Return the name of the metric on one class: a mean over classes is none there."""
+    return metric.removeprefix("m")
 
 
 def _per_class(evaluation: Json | None) -> dict[str, dict[str, float]]:

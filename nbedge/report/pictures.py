@@ -1,16 +1,21 @@
 """The sample pictures, as data URIs, with what each model says of them."""
 
+import io
 from base64 import b64encode
+from collections import Counter
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nbedge.detection.drawing import drawn
 from nbedge.errors import InputError, needs
 from nbedge.report.formats import short_names
+
+#: times the size of a picture as a network sees it, for boxes to be drawn into
+SCALE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +36,35 @@ class Sample:
     answers: tuple[Answer, ...]
 
 
-def samples(evaluation: dict[str, Any] | None, pictures: Path | None) -> tuple[Sample, ...]:
+def samples(evaluation: dict[str, Any] | None, pictures: Path | None, product: str = "") -> tuple[Sample, ...]:
     """Join the predictions of `evaluation` with the pictures of `samples.npz`, in order.
+
+    Into the pictures of a detector the boxes are drawn that the model `product` has found.
 
     Raises:
         InputError: `pictures` is not what nbedge wrote.
     """
     listed = (evaluation or {}).get("samples", [])
-    uris = _uris(pictures) if pictures else []
-    uris += [""] * (len(listed) - len(uris))
-    return tuple(Sample(uri, s["label"], _answers(s)) for s, uri in zip(listed, uris, strict=False))
+    files = [_png(image) for image in _images(pictures)] if pictures else []
+    files += [b""] * (len(listed) - len(files))
+    return tuple(_sample(s, file, product) for s, file in zip(listed, files, strict=False))
+
+
+def _sample(sample: dict[str, Any], file: bytes, product: str) -> Sample:
+    if isinstance(sample["label"], str):
+        return Sample(_uri(file), sample["label"], _answers(sample))
+    boxes = sample["predictions"].get(product, [])
+    counted = {
+        "label": _counted(sample["label"]),
+        "predictions": {model: _counted(found) for model, found in sample["predictions"].items()},
+    }
+    return Sample(_uri(drawn(io.BytesIO(file), boxes, SCALE)) if file else "", counted["label"], _answers(counted))
+
+
+def _counted(boxes: list[dict[str, Any]]) -> str:
+    """Return how many boxes there are of each class, in words."""
+    counts = Counter(str(box["class"]) for box in boxes)
+    return ", ".join(f"{number} {name}" for name, number in sorted(counts.items())) or "nothing"
 
 
 def _answers(sample: dict[str, Any]) -> tuple[Answer, ...]:
@@ -52,18 +76,22 @@ def _answers(sample: dict[str, Any]) -> tuple[Answer, ...]:
     return tuple(Answer(predicted, predicted == sample["label"], tuple(names)) for predicted, names in models.items())
 
 
-def _uris(path: Path) -> list[str]:
+def _images(path: Path) -> NDArray[np.uint8]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            images = arrays["images"]
+            images: NDArray[np.uint8] = arrays["images"]
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} holds no pictures of nbedge ({error}); run the evaluation again") from error
-    return [_png(image) for image in images]
+    return images
 
 
-def _png(image: NDArray[np.uint8]) -> str:
+def _png(image: NDArray[np.uint8]) -> bytes:
     with needs("report"):
         from PIL import Image
-    content = BytesIO()
+    content = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(content, "PNG")
-    return "data:image/png;base64," + b64encode(content.getvalue()).decode()
+    return content.getvalue()
+
+
+def _uri(file: bytes) -> str:
+    return "data:image/png;base64," + b64encode(file).decode() if file else ""

@@ -29,22 +29,22 @@ CLASSES = 40
 
 
 def trade_off(summary: Summary) -> str | None:
-    """Draw top-1 accuracy over the latency of each file; None if no file has both."""
-    rows = [row for row in summary.rows if row.top1 is not None and row.latency_median_ms is not None]
+    """Draw accuracy over the latency of each file; None if no file has both."""
+    rows = [row for row in summary.rows if row.score is not None and row.latency_median_ms is not None]
     if not rows:
         return None
-    control = next((row.top1 for row in summary.rows if row.name == "control"), None)
-    said = "; ".join(f"{r.name} {percent(r.top1)} % at {digits(r.latency_median_ms)} ms" for r in rows)
+    control = next((row.score for row in summary.rows if row.name == "control"), None)
+    said = "; ".join(f"{r.name} {percent(r.score)} % at {digits(r.latency_median_ms)} ms" for r in rows)
 
     def draw(figure: "Figure") -> None:
-        _trade_off(figure.add_subplot(), rows, control)
+        _trade_off(figure.add_subplot(), rows, control, summary.metric)
 
-    return drawing.svg(draw, 3.1, f"Scatter plot of top-1 accuracy over latency: {said}.")
+    return drawing.svg(draw, 3.1, f"Scatter plot of {summary.metric} over latency: {said}.")
 
 
-def _trade_off(axes: "Axes", rows: list[Row], control: float | None) -> None:
+def _trade_off(axes: "Axes", rows: list[Row], control: float | None, metric: str) -> None:
     x = [row.latency_median_ms or 0.0 for row in rows]
-    y = [100 * (row.top1 or 0.0) for row in rows]
+    y = [100 * (row.score or 0.0) for row in rows]
     names = short_names([row.name for row in rows])
     texts = [names[row.name] for row in rows]
     for row, here, there in zip(rows, x, y, strict=True):
@@ -59,7 +59,7 @@ def _trade_off(axes: "Axes", rows: list[Row], control: float | None) -> None:
     heights = drawing.spread([(value - low) / (high - low) for value in y], gap=0.09)
     for text, at, height in zip(texts, zip(x, y, strict=True), heights, strict=True):
         drawing.label(axes, text, at, height, MUTED if text.startswith("control") else INK)
-    axes.set(xlabel="median latency of one invoke, ms", title="top-1 accuracy, %")
+    axes.set(xlabel="median latency of one invoke, ms", title=f"{metric}, %")
 
 
 def distributions(bench: Json | None) -> str | None:
@@ -94,7 +94,7 @@ def training(summary: Summary) -> str | None:
         for stage, first, epochs in _in_sequence(summary):
             _curves(loss, accuracy, slope, stage, first, epochs)
         loss.set_title("training loss")
-        accuracy.set_title("top-1 on the validation split, %")
+        accuracy.set_title(f"{summary.metric} on the validation split, %")
         slope.set_title("slope of the inserted activations (1 is the identity)")
         slope.set(ylim=(-0.08, 1.08), yticks=(0, 1), xlabel="epoch")
         slope.xaxis.get_major_locator().set_params(integer=True)
@@ -125,7 +125,7 @@ def _curves(loss: "Axes", accuracy: "Axes", slope: "Axes", stage: str, first: in
         slope.plot(x, [_number(e.slope) for e in epochs], **look)
 
 
-def classes(per_class: dict[str, dict[str, float]]) -> str | None:
+def classes(per_class: dict[str, dict[str, float]], metric: str) -> str | None:
     """Draw the accuracy on each class (fractions), control against contracted; None if one of them is missing.
 
     `per_class` is model -> class -> accuracy.
@@ -139,21 +139,21 @@ def classes(per_class: dict[str, dict[str, float]]) -> str | None:
     pairs = [(name, 100 * control[name], 100 * contracted[name]) for name in reversed(names)]
 
     def draw(figure: "Figure") -> None:
-        _pairs(figure.add_subplot(), pairs)
+        _pairs(figure.add_subplot(), pairs, metric)
 
     said = "; ".join(f"{name} {before:.1f} against {after:.1f}" for name, before, after in reversed(pairs))
     alt = f"Accuracy on each class in percent, control against contracted: {said}."
     return drawing.svg(draw, 0.9 + 0.23 * len(pairs), alt)
 
 
-def _pairs(axes: "Axes", pairs: list[tuple[str, float, float]]) -> None:
+def _pairs(axes: "Axes", pairs: list[tuple[str, float, float]], metric: str) -> None:
     y = range(len(pairs))
     before, after = [p[1] for p in pairs], [p[2] for p in pairs]
     axes.hlines(y, before, after, color=MUTED, linewidth=1)
     axes.plot(before, y, "o", color=CONTROL, fillstyle="none", markersize=6, label="control")
     axes.plot(after, y, "o", color=CONTRACTED, markersize=6, label="contracted")
     axes.set(yticks=list(y), yticklabels=[p[0][:28] for p in pairs], ylim=(-0.7, len(pairs) - 0.3))
-    axes.set_xlabel("top-1 accuracy on the class, %")
+    axes.set_xlabel(f"{metric} on the class, %")
     axes.tick_params(axis="y", labelcolor=INK, length=0)
     axes.grid(axis="x", visible=False)
     axes.figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9.5)

@@ -8,6 +8,7 @@ from nbedge.errors import InputError
 from nbedge.report import closing
 from nbedge.report.closing import Choice
 from nbedge.report.records import Json, Records, read
+from nbedge.task import CLASSIFICATION
 
 #: baselines that are contracted, each merge proven
 MERGED = ("linear", "branches")
@@ -34,6 +35,8 @@ class Row:
         verdict: the worst of the edges that lead to it: PASS, FAIL, NOT CHECKED, or a dash for what is trained.
         top5: accuracy, a fraction.
         flips: pictures on which its answer differs from the chosen model's.
+        map: mean average precision over overlaps of 0.5 to 0.95, a fraction; of a detector.
+        map50: likewise at an overlap of 0.5.
         stability: of the latency, "stable", "noisy", "unusable" or "invalid".
     """
 
@@ -49,6 +52,13 @@ class Row:
     top5: float | None = None
     flips: int | None = None
     stability: str | None = None
+    map: float | None = None
+    map50: float | None = None
+
+    @property
+    def score(self) -> float | None:
+        """What the task is judged by, a fraction."""
+        return self.map if self.top1 is None else self.top1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +105,7 @@ class Summary:
         edges: every pair that was verified.
         curves: stage -> its epochs, in the order of training.
         choice: which model is the product; None in runs of an earlier nbedge, and before it is chosen.
+        metric: that the models are judged by.
     """
 
     name: str
@@ -103,11 +114,13 @@ class Summary:
     edges: tuple[Edge, ...]
     curves: dict[str, tuple[Epoch, ...]]
     choice: Choice | None = None
+    metric: str = CLASSIFICATION.metric
 
     def closing(self) -> str:
         """Return what the run shows about accuracy, no more than it shows."""
-        top1 = {row.name: row.top1 for row in self.rows if row.top1 is not None}
-        return closing.text(top1, self.pictures, self.choice)
+        scores = {row.name: row.score for row in self.rows if row.score is not None}
+        # a precision is no mean over pictures, so that their number does not give its error
+        return closing.text(scores, self.pictures if self.metric == CLASSIFICATION.metric else 0, self.choice)
 
 
 def summarize(run: Path) -> Summary:
@@ -135,6 +148,7 @@ def of_records(records: Records) -> Summary:
             edges=edges,
             curves={stage: tuple(map(_epoch, curve["epochs"])) for stage, curve in records.curves.items()},
             choice=_choice(records.choice),
+            metric=evaluation.get("metric", CLASSIFICATION.metric),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{records.path} has a record that nbedge cannot read ({error!r}); run it again") from error
@@ -170,7 +184,7 @@ def _row(evaluated: Json, timed: Json, edges: tuple[Edge, ...], trained: tuple[s
     judged = _worst(edge.verdict for edge in edges if Path(edge.candidate).name in names)
     return Row(
         name=evaluated["name"],
-        **{key: evaluated.get(key) for key in ("parameters", "macs", "top1", "top5", "flips")},
+        **{key: evaluated.get(key) for key in ("parameters", "macs", "top1", "top5", "flips", "map", "map50")},
         **{key: timed.get(key) for key in ("size_bytes", "latency_median_ms", "latency_p90_ms", "peak_rss_bytes")},
         verdict=UNJUDGED if evaluated["name"] in trained else judged,
         stability=timed.get("verdict"),

@@ -82,11 +82,11 @@ def _outputs(interpreter: Any) -> dict[str, int]:
         places = {details["index"]: place for place, details in enumerate(exits)}
         signed = interpreter.get_signature_runner().get_output_details()
         if {details["index"] for details in signed.values()} == places.keys() and len(signed) == len(exits):
-            return {name: places[signed[name]["index"]] for name in sorted(signed, key=_natural)}
+            return {name: places[signed[name]["index"]] for name in sorted(signed, key=natural)}
     return {details["name"]: place for place, details in enumerate(exits)}
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> list[tuple[int, str]]:
     """Return the key by which output_2 comes before output_10."""
     return [(int(number or 0), word) for word, number in re.findall(r"(\D*)(\d*)", name)]
 
