@@ -325,7 +325,10 @@ def test_a_class_of_three_is_in_each_split(parted: Path) -> None:
 
 @pytest.mark.parametrize("spec", ["folder:", "hf:", "pictures", "", ":x"])
 def test_an_unknown_kind_is_answered_with_the_known_ones(spec: str) -> None:
-    with pytest.raises(InputError, match="names no data; write folder:PATH, npz:PATH, fashion-mnist:PATH, hf:NAME, or voc:PATH and coco"):
+    with pytest.raises(
+        InputError,
+        match="names no data; write folder:PATH, npz:PATH, fashion-mnist:PATH, hf:NAME, or",
+    ):
         data.load(spec, GREY)
 
 

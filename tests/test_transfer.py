@@ -18,7 +18,7 @@ from nbedge.expansion import expand
 from nbedge.plan import Plan
 from nbedge.proposal import propose
 from nbedge.selection import Named
-from nbedge.transfer import adopt_, head_of, plan_for
+from nbedge.transfer import Share, adopt_, head_of, plan_for
 
 PACKED = Path(__file__).parents[1] / "sample_models" / "fashion_mnist" / "data.npz"
 ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
@@ -119,11 +119,11 @@ def test_the_head_is_the_last_layer_that_runs() -> None:
 def test_an_expanded_head_is_left_out_of_the_plan() -> None:
     old, new = (samples.mobilenet_v2_tiny(num_classes=k) for k in (10, 3))
     plan = propose(old, X, choose=Named("*"))
-    adopted = plan_for(new, plan, "classifier.1")
+    adopted = plan_for(new, plan, Share(head="classifier.1"))
     assert "classifier.1" in {site.layer for site in plan.sites}
     assert {site.layer for site in plan.sites} - {site.layer for site in adopted.sites} == {"classifier.1"}
     giant = expand(new, adopted)
-    adopt_(giant, expand(old, plan).state_dict(), "classifier.1", "giant.safetensors")
+    adopt_(giant, expand(old, plan).state_dict(), Share(head="classifier.1"), "giant.safetensors")
 
 
 def test_a_network_that_differs_in_more_than_its_head_is_refused() -> None:
@@ -131,10 +131,10 @@ def test_a_network_that_differs_in_more_than_its_head_is_refused() -> None:
     with pytest.raises(
         CheckpointError, match=r"x\.safetensors belongs to a network that differs in more than its head"
     ):
-        adopt_(samples.mobilenet_v2_tiny(), other, "classifier.1", "x.safetensors")
+        adopt_(samples.mobilenet_v2_tiny(), other, Share(head="classifier.1"), "x.safetensors")
 
 
 def test_a_plan_of_a_transfer_keeps_its_sites_in_order() -> None:
     old, new = (samples.mobilenet_v2_tiny(num_classes=k) for k in (10, 3))
     plan = propose(old, X)
-    assert Plan.from_json(plan_for(new, plan, "classifier.1").to_json()).sites == plan.sites
+    assert Plan.from_json(plan_for(new, plan, Share(head="classifier.1")).to_json()).sites == plan.sites

@@ -8,7 +8,7 @@ import click
 
 from nbedge.cli.run import carry_out
 from nbedge.cli.screen import Screen, percent, refuse_given, with_screen
-from nbedge.cli.subject import ModelOptions, described, model_options, open_subject
+from nbedge.cli.subject import ModelOptions, described, model_options, open_subject, pictured
 from nbedge.errors import InputError, needs
 from nbedge.subject import refuse_other_data
 
@@ -19,7 +19,8 @@ from nbedge.subject import refuse_other_data
 @click.option(
     "--control", type=click.Path(path_type=Path), help="With --from: the tiny model trained on the same data."
 )
-@click.option("--data", required=True, metavar="DATA", help="folder:PATH, npz:PATH, fashion-mnist:PATH or hf:NAME.")
+@click.option("--part", default="", help="With --from and --model: module that both networks have, such as features.")
+@click.option("--data", required=True, metavar="DATA", help="Labelled pictures.")
 @click.option("--out", type=click.Path(path_type=Path), help="Checkpoint; with --from a run directory.")
 @click.option("--epochs", default=20, show_default=True, type=click.IntRange(min=1), help="Over the training pictures.")
 @click.option("--straighten", is_flag=True, help="Raise the slopes of a giant to 1 over the first part of the epochs.")
@@ -40,23 +41,25 @@ from nbedge.subject import refuse_other_data
 @with_screen
 def command(
     screen: Screen, options: ModelOptions, model_name: str | None, giant: Path | None, control: Path | None, data: str,
-    out: Path | None, resume: bool, overwrite: bool, **settings: Any,
+    part: str, out: Path | None, resume: bool, overwrite: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Train MODEL (a checkpoint or a reference) on DATA and write a checkpoint.
 
     With --from GIANT the giant gets a new head for DATA and is tuned there while its slopes rise, then contracted;
-    beside it the tiny model of --control is tuned likewise, and one is trained from scratch.
+    beside it the tiny model of --control is tuned likewise, and one is trained from scratch. With --model and --part
+    another network, such as a detector, takes over a part of the giant.
     """
     if bool(model_name) == bool(giant):
         raise InputError("name what is trained: a model, or with --from the giant that is moved to the new data")
     if giant:
-        refuse_given(("input", "weights", "mean", "std", "straighten"), "with --from the giant says it")
+        refuse_given(("weights", "mean", "std", "straighten"), "with --from the giant says it")
         with needs("all"):
             from nbedge.pipeline.derived import transfer
-        recipe = transfer(giant, control, data, options.arguments, settings)
+        shape = pictured(options.shape) if options.shape else None
+        recipe = transfer(giant, control, data, options.arguments, settings, options.model or "", shape, part)
         carry_out(screen, recipe, out or Path("runs") / recipe.name, resume=resume, overwrite=overwrite)
         return
-    refuse_given(("control", "formats", "resume"), "it belongs to --from")
+    refuse_given(("control", "formats", "resume", "part"), "it belongs to --from")
     _one_phase(screen, options, model_name or "", data, out or Path("trained.safetensors"), overwrite, settings)
 
 

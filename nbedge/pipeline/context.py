@@ -26,7 +26,7 @@ from nbedge.recipe import Recipe
 from nbedge.reference import ModelReference
 from nbedge.task import Task, task_of
 from nbedge.tracing import evaluating
-from nbedge.transfer import head_of
+from nbedge.transfer import Share, head_of
 
 #: validation pictures on which a merge is proven; the proof of the sites needs none
 PROOF_PICTURES = 128
@@ -123,9 +123,10 @@ class Context:
         return merged_name(self.recipe)
 
     @cached_property
-    def head(self) -> str:
-        """Path of the layer that a transfer replaces."""
-        return head_of(self.tiny(), self.example)
+    def share(self) -> Share:
+        """What a transfer takes over."""
+        part = self.recipe.transfer.part
+        return Share(part) if part else Share(head=head_of(self.tiny(), self.example))
 
     def proven_on(self) -> torch.Tensor:
         """Return the validation inputs (n, c, h, w) on which each merge is proven."""

@@ -16,7 +16,8 @@ BATCH = 10
 
 
 def transfer(
-    giant: Path, control: Path | None, data: str, arguments: Mapping[str, Any], settings: Mapping[str, Any]
+    giant: Path, control: Path | None, data: str, arguments: Mapping[str, Any], settings: Mapping[str, Any],
+    model: str = "", shape: tuple[int, int, int] | None = None, part: str = "",
 ) -> Recipe:  # fmt: skip
     """Return the recipe that moves a giant to new data.
 
@@ -26,12 +27,16 @@ def transfer(
         data: the new pictures.
         arguments: of the model's factory, where the number of outputs is not called num_classes.
         settings: epochs, ramp, batch_size, learning_rate, seed, and formats separated by commas.
+        model: reference of the new network, if it is another one: a detector on the backbone of a classifier.
+        shape: (c, h, w) of its pictures; None: those of the giant.
+        part: path of the module that both have; empty: all but the last layer.
 
     Raises:
         InputError: the data cannot be read, or the settings are no settings.
     """
     about = read_metadata(files.existing(giant, "the giant"))
-    classes = len(load(data, about.preprocessing.shape).classes)
+    shape = shape or about.preprocessing.shape
+    classes = len(load(data, shape).classes)
     formats = tuple(filter(None, settings["formats"].split(",")))
     paths = (str(path.resolve()) if path else "" for path in (giant, control))
     train = TrainSection(
@@ -41,10 +46,11 @@ def transfer(
     return Recipe(
         name=f"{giant.stem}_transfer", seed=settings["seed"], train=train,
         model=ModelSection(
-            about.model.text, about.preprocessing.shape, {**about.model.arguments, "num_classes": classes, **arguments}
+            model or about.model.text, shape,
+            {**({} if model else about.model.arguments), "num_classes": classes, **arguments},
         ),
         data=DataSection(anchored(data, Path.cwd()), mean=about.preprocessing.mean, std=about.preprocessing.std),
-        export=ExportSection(formats=formats), transfer=TransferSection(*paths),
+        export=ExportSection(formats=formats), transfer=TransferSection(*paths, part),
     )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def control(context: Context, state: Path) -> Outcome:
 def transferred(context: Context, state: Path) -> Outcome:
     """Tune the tiny model that was trained plainly on the other data."""
     model = context.tiny()
-    adopt_(model, tensors(context.folder / "source/control.safetensors"), context.head, "transfer.control")
+    adopt_(model, tensors(context.folder / "source/control.safetensors"), context.share, "transfer.control")
     return trained(context, "transferred", model, context.recipe.train.plt_epochs, state, tuning(context))
 
 
@@ -53,7 +53,7 @@ def giant(context: Context, state: Path) -> Outcome:
 def adopted_giant(context: Context, _state: Path) -> Outcome:
     """Give the giant that was trained on the other data a new head."""
     expanded = expand(context.tiny(), context.plan, seed=context.recipe.seed)
-    adopt_(expanded, tensors(context.folder / "source/giant.safetensors"), context.head, "transfer.giant")
+    adopt_(expanded, tensors(context.folder / "source/giant.safetensors"), context.share, "transfer.giant")
     return Outcome((context.save("giant", expanded),))
 
 

@@ -109,10 +109,13 @@ class TransferSection:
         giant: its checkpoint; empty: no transfer.
         control: checkpoint of the tiny model that was trained plainly on the same data: without it nothing would tell
             what the giant adds.
+        part: path of the module that is taken over, where the two networks share less than all but the last layer: the
+            backbone of a classifier becomes that of a detector. Empty: all but the last layer.
     """
 
     giant: str = ""
     control: str = ""
+    part: str = ""
 
     def __post_init__(self) -> None:
         """Refuse one without the other."""
@@ -121,6 +124,8 @@ class TransferSection:
                 "giant goes with a control, the tiny model that was trained plainly on the same data; "
                 f"the {'control' if self.giant else 'giant'} is missing"
             )
+        if self.part and not self.giant:
+            raise InputError("part says what is taken over of a giant; name the giant, or leave it out")
 
 
 @dataclass(frozen=True, slots=True)

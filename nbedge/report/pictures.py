@@ -54,11 +54,10 @@ def _sample(sample: dict[str, Any], file: bytes, product: str) -> Sample:
     if isinstance(sample["label"], str):
         return Sample(_uri(file), sample["label"], _answers(sample))
     boxes = sample["predictions"].get(product, [])
-    counted = {
-        "label": _counted(sample["label"]),
-        "predictions": {model: _counted(found) for model, found in sample["predictions"].items()},
-    }
-    return Sample(_uri(drawn(io.BytesIO(file), boxes, SCALE)) if file else "", counted["label"], _answers(counted))
+    label = _counted(sample["label"])
+    told = {model: _counted(found) for model, found in sample["predictions"].items()}
+    uri = _uri(drawn(io.BytesIO(file), boxes, SCALE)) if file else ""
+    return Sample(uri, label, _answers({"label": label, "predictions": told}))
 
 
 def _counted(boxes: list[dict[str, Any]]) -> str:
