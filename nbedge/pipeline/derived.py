@@ -38,7 +38,7 @@ def transfer(
     shape = shape or about.preprocessing.shape
     classes = len(load(data, shape).classes)
     formats = tuple(filter(None, settings["formats"].split(",")))
-    paths = (str(path.resolve()) if path else "" for path in (giant, control))
+    places = [str(path.resolve()) if path else "" for path in (giant, control)]
     train = TrainSection(
         batch_size=settings["batch_size"], learning_rate=settings["learning_rate"], plt_epochs=settings["epochs"],
         ramp=settings["ramp"],
@@ -50,7 +50,7 @@ def transfer(
             {**({} if model else about.model.arguments), "num_classes": classes, **arguments},
         ),
         data=DataSection(anchored(data, Path.cwd()), mean=about.preprocessing.mean, std=about.preprocessing.std),
-        export=ExportSection(formats=formats), transfer=TransferSection(*paths, part),
+        export=ExportSection(formats=formats), transfer=TransferSection(places[0], places[1], part),
     )  # fmt: skip
 
 

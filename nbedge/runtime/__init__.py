@@ -25,6 +25,6 @@ from nbedge.runtime.tflite import import_litert, natural, of_micro, of_tflite, q
 __all__ = [
     "LEVELS", "Arrays", "Runner", "answer", "answer_pictures", "answers", "batches", "channels_first",
     "dequantize", "import_litert", "import_onnxruntime", "kernels_of", "layout", "mapped", "natural", "of_micro",
-    "of_module", "of_onnx", "of_program", "of_recording", "of_tflite", "open_file", "open_where_installed", "picture_shape",
-    "quantize", "quiet", "raw_answers", "record", "recorded_inputs", "suffixes", "unreadable",
+    "of_module", "of_onnx", "of_program", "of_recording", "of_tflite", "open_file", "open_where_installed",
+    "picture_shape", "quantize", "quiet", "raw_answers", "record", "recorded_inputs", "suffixes", "unreadable",
 ]  # fmt: skip
