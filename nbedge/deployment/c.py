@@ -8,6 +8,7 @@ import numpy as np
 
 from nbedge.deployment.boards import Board, board_of, core_for
 from nbedge.deployment.chart import draw
+from nbedge.deployment.detecting import write_boxes
 from nbedge.deployment.fit import Fit, Need, fit_of, refuse_misfit
 from nbedge.deployment.micro import CORE, Subject, file_of, refuse_scheme, subject_of
 from nbedge.deployment.request import Request, Used
@@ -45,9 +46,14 @@ def write(request: Request, folder: Path) -> Used:
         _, exporter = exporter_of("c", subject.scheme)
         exporter.convert(subject.job(target, Path(work), {"core": core.name}))
         compared = compare(subject, target)
+        boxes = write_boxes(subject, folder, lambda i: f"{subject.name}_output{f'_{i}' if i else ''}()")
         steps = of_manifest(json.loads(target.with_suffix(".json").read_text(encoding="utf-8")))
         fit = fit_on(board, target, core, tools, steps, Path(work)) if board and tools else None
-    findings = (f"equal to TFLite Micro, byte by byte, on {compared} inputs", draw(steps, subject.name, board, folder))
+    findings = (
+        f"equal to TFLite Micro, byte by byte, on {compared} inputs",
+        boxes,
+        draw(steps, subject.name, board, folder),
+    )
     return Used(subject.name, target.name, tuple(filter(None, findings)), fit)
 
 

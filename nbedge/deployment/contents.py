@@ -38,7 +38,7 @@ def write_model(bundle: Bundle, folder: Path, target: str) -> None:
 def model(bundle: Bundle, target: str) -> dict[str, Any]:
     """Return what model.json says: what a program needs to feed the files and to read their answers."""
     described = {"schema_version": SCHEMA_VERSION, "name": bundle.name, "target": target,
-                 "classes": list(bundle.first.classes)}  # fmt: skip
+                 "task": bundle.first.task, "classes": list(bundle.first.classes)}  # fmt: skip
     found = {**described, "files": [_file(bundle, file) for file in bundle.artifacts]}
     return {**found, "picture": answered(bundle)} if bundle.picture else found
 
@@ -74,19 +74,20 @@ def answered(bundle: Bundle) -> dict[str, Any]:
         MissingDependencyError: its runtime is not installed.
     """
     from nbedge.data import picture
-    from nbedge.runtime import open_file
-    from nbedge.runtime.runner import answer
+    from nbedge.runtime import answers, open_file
 
     assert bundle.picture is not None
     how = bundle.first.preprocessing
     pixels = picture(bundle.picture, how.shape)
     runner = open_file(bundle.first.path)
-    outputs = answer(runner, how(pixels[None]))[0]
+    found = {name: y[0] for name, y in answers(runner, how(pixels[None])).items()}
+    first, *others = found.values()
+    shown = {name: y.ravel().tolist() for name, y in found.items()}
     return {
         "file": bundle.picture_name,
         "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
         "kernels": runner.kernels,
-        "outputs": [float(value) for value in outputs],
+        "outputs": shown if others else first.tolist(),
     }
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from nbedge.artifact import read, sidecar
 from nbedge.deployment.folder import appearing_folder, refuse_foreign
 from nbedge.deployment.record import Deployment, inventory
 from nbedge.deployment.request import Request
@@ -55,6 +56,7 @@ def deploy(
     for option in OPTIONS:
         if getattr(request, option) is not None and option not in wanted.options:
             raise InputError(f"--{option} has no effect on the target {target}; leave it out")
+    _refuse_task(paths[0], target)
     with appearing_folder(folder) as part:
         used = wanted.write(request, part)
         contents = inventory(part)
@@ -62,3 +64,13 @@ def deploy(
         made = Deployment(folder, target, used.name, used.file, contents, size, used.findings, used.fit)
         made.write(part)
     return made
+
+
+def _refuse_task(path: Path, target: str) -> None:
+    """Refuse a file whose answers the program of a target cannot read."""
+    if not sidecar(path).exists():
+        return
+    task = read(path).task
+    if task not in (*TARGETS[target].tasks, ""):
+        able = ", ".join(name for name, other in TARGETS.items() if task in other.tasks)
+        raise InputError(f"{path} does {task}, which the program of the target {target} does not; choose from {able}")

@@ -20,11 +20,17 @@ class Target:
         write: writes what is asked for into an empty folder, and returns what it used.
         used_for: for people.
         options: those of `OPTIONS` that it takes.
+        tasks: what the networks may do whose answers it can read.
     """
 
     write: Callable[[Request, Path], Used]
     used_for: str
     options: tuple[str, ...]
+    tasks: tuple[str, ...] = ("classification", "detection")
+
+
+#: of targets whose program tells classes apart
+CLASSES_ONLY = ("classification",)
 
 
 def _of_bundle(formats: tuple[str, ...], write: Callable[[Bundle, Path], Bundle]) -> Callable[[Request, Path], Used]:
@@ -39,11 +45,13 @@ def _of_bundle(formats: tuple[str, ...], write: Callable[[Bundle, Path], Bundle]
 
 TARGETS: Mapping[str, Target] = {
     "android": Target(
-        _of_bundle(android.FORMATS, android.write), "the files and a class in Kotlin", options=("picture",)
+        _of_bundle(android.FORMATS, android.write), "the files and a class in Kotlin", ("picture",), CLASSES_ONLY
     ),
     "c": Target(c.write, "C99 for a microcontroller, without a runtime", options=("core", "board", "data")),
-    "ios": Target(_of_bundle(ios.FORMATS, ios.write), "the files and a class in Swift", options=("picture",)),
-    "pi": Target(_of_bundle(pi.FORMATS, pi.write), "a program in Python for a Raspberry Pi", options=("picture",)),
+    "ios": Target(_of_bundle(ios.FORMATS, ios.write), "the files and a class in Swift", ("picture",), CLASSES_ONLY),
+    "pi": Target(
+        _of_bundle(pi.FORMATS, pi.write), "a program in Python for a Raspberry Pi", ("picture",), CLASSES_ONLY
+    ),
     "tflm": Target(tflm.write, "the file as an array, with what TFLite Micro needs", options=("core", "board", "data")),
     "web": Target(_of_bundle(web.FORMATS, web.write), "a page for any static server", options=("picture",)),
 }

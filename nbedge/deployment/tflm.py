@@ -12,6 +12,7 @@ from nbedge import files
 from nbedge.deployment import chart, timeline
 from nbedge.deployment.boards import Board, board_of, core_for
 from nbedge.deployment.contents import write_templates
+from nbedge.deployment.detecting import write_boxes
 from nbedge.deployment.fit import Fit, Need, fit_of, refuse_misfit
 from nbedge.deployment.margin import REVISION, aligned, scratch_of
 from nbedge.deployment.micro import CORE, GOLDEN, Subject, file_of, refuse_scheme, subject_of
@@ -22,6 +23,7 @@ from nbedge.device.golden import WIDTH, golden
 from nbedge.graph import Graph, read
 from nbedge.runtime.arena import Arena, measure_arena
 from nbedge.runtime.runner import batches, raw_answers
+from nbedge.runtime.tflite import output_places
 
 #: what TFLite Micro computes
 SCHEMES = ("int8", "int8-float-io", "int8x16", "fp32")
@@ -79,9 +81,10 @@ def write(request: Request, folder: Path) -> Used:
     model = Model(subject, graph, core, measure_arena(subject.path), scratch_of(graph, core))
     fit = fit_on(model, board) if board else None
     _write_sources(model, folder)
+    boxes = write_boxes(subject, folder, "interpreter.output({})->data".format)
     undrawn = chart.draw(model.timeline, subject.name, board, folder)
     arena = f"arena: {model.arena_bytes} bytes, {model.arena.total} measured here and {model.margin_bytes} of margin"
-    return Used(subject.name, f"{subject.name}.h", tuple(filter(None, (arena, undrawn))), fit)
+    return Used(subject.name, f"{subject.name}.h", tuple(filter(None, (arena, boxes, undrawn))), fit)
 
 
 def fit_on(model: Model, board: Board) -> Fit:
@@ -151,8 +154,8 @@ def _golden(model: Model) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     runner, given = model.subject.runner, model.subject.inputs[:GOLDEN]
     fed = np.concatenate([part[:count] for part, count in batches(given, runner.inputs[0])])
     answers = raw_answers(runner, given)
-    first = model.graph.outputs[0]
-    return _bytes(fed), _bytes(answers[first if first in answers else runner.outputs[0].name])
+    places = output_places(model.subject.path)
+    return _bytes(fed), _bytes(answers[min(places, key=places.__getitem__)])
 
 
 def _bytes(values: NDArray[Any]) -> NDArray[np.uint8]:

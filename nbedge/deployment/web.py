@@ -13,8 +13,43 @@ from nbedge.errors import InputError
 FORMATS = (".tflite", ".onnx")
 TEMPLATES = {
     name: name
-    for name in ("index.html", "style.css", "page.js", "classifier.js", "picture.js", "preprocessing.js", "README.md")
+    for name in ("index.html", "style.css", "page.js", "network.js", "picture.js", "preprocessing.js", "README.md")
 }
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a page says of one kind of network.
+
+    Attributes:
+        module: that a page of somebody else's needs.
+        template: what this page shows.
+        verb: what it does to pictures.
+        example: of code with the module.
+    """
+
+    module: str
+    template: str
+    verb: str
+    example: str
+
+
+VIEWS = {
+    "classification": View(
+        "classifier.js", "view-classifier.js", "classifies",
+        """import { load } from "./classifier.js";
+    const { model, classify } = await load();
+    const { order } = await classify(imageData);
+    console.log(model.classes[order[0]]);""",
+    ),
+    "detection": View(
+        "detector.js", "view-detector.js", "finds objects in",
+        """import { load } from "./detector.js";
+    const { model, detect } = await load();
+    const { found } = await detect(imageData);
+    for (const one of found) console.log(model.classes[one.class], one.score, one.box);""",
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +83,21 @@ def write(bundle: Bundle, folder: Path) -> Bundle:
         MissingDependencyError: the runtimes are not here.
     """
     used = bundle.of(_fitting(bundle))
-    runtime = RUNTIMES[used.first.path.suffix]
+    runtime, view = RUNTIMES[used.first.path.suffix], VIEWS[used.first.task or "classification"]
     _vendor(runtime, folder / "vendor")
     write_model(used, folder, "web")
     values = {"title": used.name.replace("_", " "), "name": used.name, "file": used.file_name(used.first),
-              "runtime": runtime.title, "contract": contract(used.first)}  # fmt: skip
-    write_templates("web", {**TEMPLATES, runtime.template: "runtime.js"}, folder, values)
+              "runtime": runtime.title, "contract": contract(used.first), "verb": view.verb, "module": view.module,
+              "example": view.example}  # fmt: skip
+    chosen = {runtime.template: "runtime.js", view.template: "view.js", view.module: view.module}
+    write_templates("web", {**TEMPLATES, **chosen}, folder, values)
     return used
 
 
 def _fitting(bundle: Bundle) -> Artifact:
     for file in bundle.artifacts:
-        ends = (file.inputs[0].dtype, file.outputs[0].dtype)
-        if set(ends) <= set(RUNTIMES[file.path.suffix].dtypes):
+        ends = {spec.dtype for spec in (*file.inputs, *file.outputs)}
+        if ends <= set(RUNTIMES[file.path.suffix].dtypes):
             return file
     first = bundle.first
     raise InputError(

@@ -86,6 +86,15 @@ def _outputs(interpreter: Any) -> dict[str, int]:
     return {details["name"]: place for place, details in enumerate(exits)}
 
 
+def output_places(path: Path) -> dict[str, int]:
+    """Return name -> place in the file of each output of a TFLite file.
+
+    Raises:
+        InputError: LiteRT cannot read it.
+    """
+    return _outputs(_loaded(path, "reference", threads=1))
+
+
 def natural(name: str) -> list[tuple[int, str]]:
     """Return the key by which output_2 comes before output_10."""
     return [(int(number or 0), word) for word, number in re.findall(r"(\D*)(\d*)", name)]

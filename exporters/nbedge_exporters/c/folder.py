@@ -1,6 +1,6 @@
 """The folder of C that is written: the model, its kernels, golden vectors, and what builds and explains them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files as resources
 from pathlib import Path
@@ -18,6 +18,7 @@ from nbedge.exporter import Job
 from nbedge.graph import read
 from nbedge.runtime import Runner, open_file
 from nbedge.runtime.runner import batches, raw_answers
+from nbedge.runtime.tflite import output_places
 from nbedge_exporters.c import writing
 from nbedge_exporters.c.layer import Program
 from nbedge_exporters.c.lowering import lower
@@ -38,16 +39,17 @@ def write_folder(job: Job, target: Path) -> None:
     memory = plan(program)
     runner = open_file(job.source, "tflm")
     name, core = target.stem, core_of(job.settings.get("core", "cortex-m4"))
-    types = TYPES[runner.inputs[0].dtype], tuple(TYPES[spec.dtype] for spec in _ordered(program, runner))
+    outputs = ordered(runner, job.source)
+    types = TYPES[runner.inputs[0].dtype], tuple(TYPES[spec.dtype] for spec in outputs)
     sources = [f"{name}.c", *(file for file in writing.kernel_files(program) if file.endswith(".c"))]
-    about = manifest(job, name, program, memory, runner)
+    about = manifest(job, name, program, memory, runner, outputs)
     words = {
         "name": name, "NAME": name.upper(), "source": job.source.name, "version": __version__, "core": core.name,
         "flags": " ".join(core.flags), "sources": " ".join(sources), "arena": memory.size + SLACK,
         "live": max(memory.live), "peak": memory.live.index(max(memory.live)), "kind": types[1][0],
-        "constants": _constant_bytes(program), "entry": _told(runner.inputs[0]), "exits": _told(runner.outputs[0]),
+        "constants": _constant_bytes(program), "entry": _told(runner.inputs[0]), "exits": _told(outputs[0]),
     }  # fmt: skip
-    header, vectors = golden(name, *_golden(job, runner, program))
+    header, vectors = golden(name, *_golden(job, runner, outputs[0].name))
     writing.write(target.parent, [
         (f"{name}.h", writing.header(name, program, memory, types, job.source.name)),
         (f"{name}.c", writing.source(name, program, memory, types, job.source.name)),
@@ -63,14 +65,15 @@ def _template(name: str, words: Mapping[str, object]) -> str:
     return Template(text).substitute(words)
 
 
-def manifest(job: Job, name: str, program: Program, memory: Memory, runner: Runner) -> dict[str, Any]:
+def manifest(
+    job: Job, name: str, program: Program, memory: Memory, runner: Runner, outputs: Sequence[TensorSpec]
+) -> dict[str, Any]:  # fmt: skip
     """Return what NAME.json says: ends, memory and layers."""
     layers = [
         {"index": i, "operator": layer.operator, "output": layer.writes, "macs": layer.macs,
          "live_bytes": memory.live[i], "used_bytes": memory.used[i]}
         for i, layer in enumerate(program.layers)
     ]  # fmt: skip
-    outputs = _ordered(program, runner)
     return {
         "schema_version": 1, "name": name, "source": job.source.name, "source_sha256": files.sha256(job.source),
         "kernels": "tflm", "arena_bytes": memory.size + SLACK, "live_bytes": max(memory.live),
@@ -81,10 +84,10 @@ def manifest(job: Job, name: str, program: Program, memory: Memory, runner: Runn
     }  # fmt: skip
 
 
-def _ordered(program: Program, runner: Runner) -> list[TensorSpec]:
-    """Return the outputs in the order of the file."""
-    named = {spec.name: spec for spec in runner.outputs}
-    return [named.get(name, spec) for name, spec in zip(program.outputs, runner.outputs, strict=True)]
+def ordered(runner: Runner, path: Path) -> list[TensorSpec]:
+    """Return the outputs of a TFLite file in its own order, which is that of the C; a runner has that of names."""
+    places = output_places(path)
+    return sorted(runner.outputs, key=lambda spec: places[spec.name])
 
 
 def _constant_bytes(program: Program) -> int:
@@ -98,11 +101,11 @@ def _told(spec: TensorSpec) -> str:
     return f"{shape} {spec.dtype} ({spec.layout}){scaled}"
 
 
-def _golden(job: Job, runner: Runner, program: Program) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _golden(job: Job, runner: Runner, output: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return the golden inputs (n, bytes), and TFLite Micro's answers (n, bytes) of the first output."""
     given = np.load(job.calibration)
     fed = np.concatenate([part[:count] for part, count in batches(given, runner.inputs[0])])
-    answers = raw_answers(runner, given)[_ordered(program, runner)[0].name]
+    answers = raw_answers(runner, given)[output]
     return _bytes(fed), _bytes(answers)
 
 

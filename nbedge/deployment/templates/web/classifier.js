@@ -1,44 +1,18 @@
-// The network: what model.json says of it, the runtime that runs it, and the time that it takes here.
-import * as prepare from "./preprocessing.js";
-import { open } from "./runtime.js";
+// A network that tells classes apart.
+import { network } from "./network.js";
+import { probabilities } from "./preprocessing.js";
 
-// one sample is as many runs as take this long: a browser's clock is coarse
-const SAMPLE_MS = 4;
-const SAMPLES = 15;
-
-/** Load model.json and the file it describes first; return { model, classify, latency }. */
+/** Load the network; return { model, classify, latency }. */
 export async function load() {
-  const model = await (await fetch("model.json")).json();
-  const [file] = model.files;
-  const run = await open(file);
-  const [channels, height, width] = file.preprocessing.shape;
-  const fed = (rgba) =>
-    prepare.input(prepare.resize(prepare.fromRgba(rgba, channels), width, height), file.preprocessing, file.inputs[0]);
+  const { model, file, answer, latency } = await network();
 
   /** Answer RGBA pixels: { outputs, shares, order }, the classes from the likeliest on. */
   async function classify(rgba) {
-    const outputs = prepare.output(await run(fed(rgba)), file.outputs[0]);
-    const shares = prepare.probabilities(outputs, file.head);
+    const outputs = (await answer(rgba))[file.outputs[0].name];
+    const shares = probabilities(outputs, file.head);
     const order = shares.map((_, i) => i).sort((a, b) => shares[b] - shares[a] || a - b);
     return { outputs, shares, order };
   }
 
-  /** Return the median of SAMPLES timings of the network alone, in ms. */
-  async function latency(rgba) {
-    const values = fed(rgba);
-    await run(values);
-    let runs = 1;
-    while ((await timed(run, values, runs)) < SAMPLE_MS && runs < 4096) runs *= 2;
-    const found = [];
-    for (let i = 0; i < SAMPLES; i++) found.push((await timed(run, values, runs)) / runs);
-    return { median: found.sort((a, b) => a - b)[SAMPLES >> 1], runs: runs * SAMPLES };
-  }
-
   return { model, classify, latency };
-}
-
-async function timed(run, values, runs) {
-  const start = performance.now();
-  for (let i = 0; i < runs; i++) await run(values);
-  return performance.now() - start;
 }

@@ -1,12 +1,11 @@
 // The page: choose, drop or film a picture, and see what the network says of it.
-import { load } from "./classifier.js";
 import { decode, grab } from "./picture.js";
+import { view } from "./view.js";
 
-const TOP = 5;
 const FRAME_MS = 150;
 const $ = (id) => document.getElementById(id);
 
-let classifier = null;
+let network = null;
 let stream = null;
 let asked = 0;
 
@@ -14,13 +13,13 @@ start();
 
 async function start() {
   try {
-    classifier = await load();
+    network = await view();
   } catch (error) {
     say(`The network could not be loaded: ${error.message ?? error}. Open this page through a web server, not as a file.`);
     document.body.dataset.state = "failed";
     return;
   }
-  describe(classifier.model);
+  describe(network.model);
   listen();
   say("Ready. The picture stays in this browser.");
   document.body.dataset.state = "ready";
@@ -40,7 +39,7 @@ function listen() {
   for (const id of ["file", "camera", "sample"]) $(id).disabled = false;
   $("file").addEventListener("change", ({ target }) => target.files[0] && show(target.files[0]));
   $("camera").addEventListener("click", () => (stream ? stop() : film()));
-  $("sample").addEventListener("click", async () => show(await (await fetch(classifier.model.picture.file)).blob()));
+  $("sample").addEventListener("click", async () => show(await (await fetch(network.model.picture.file)).blob()));
   const zone = $("zone");
   for (const kind of ["dragenter", "dragover"]) {
     zone.addEventListener(kind, (event) => {
@@ -62,14 +61,14 @@ async function show(blob) {
   document.body.dataset.state = "busy";
   try {
     const pixels = await decode(blob);
-    const answer = await classifier.classify(pixels);
-    const time = await classifier.latency(pixels);
+    const answer = await network.answer(pixels);
+    const time = await network.latency(pixels);
     if (mine !== asked) return;
-    paint(pixels);
+    paint(pixels, answer);
     list(answer);
     clock(time);
     publish(answer, time);
-    say(`This looks like ${classifier.model.classes[answer.order[0]]}.`);
+    say(network.sentence(answer));
   } catch (error) {
     if (mine !== asked) return;
     say(`This picture cannot be read: ${error.message ?? error}. Try a PNG or JPEG.`);
@@ -93,10 +92,10 @@ async function film() {
   let time = null;
   while (stream && mine === asked) {
     const pixels = grab(video, video.videoWidth, video.videoHeight);
-    const answer = await classifier.classify(pixels);
-    time ??= await classifier.latency(pixels);
+    const answer = await network.answer(pixels);
+    time ??= await network.latency(pixels);
     if (!stream || mine !== asked) break;
-    paint(pixels);
+    paint(pixels, answer);
     list(answer);
     clock(time);
     publish(answer, time);
@@ -110,32 +109,39 @@ function stop() {
   $("camera").textContent = "Camera";
 }
 
-function paint(pixels) {
+function paint(pixels, answer) {
   const canvas = $("picture");
-  canvas.width = pixels.width;
-  canvas.height = pixels.height;
-  canvas.style.imageRendering = pixels.width < 128 ? "pixelated" : "auto";
-  canvas.getContext("2d").putImageData(pixels, 0, 0);
+  const times = Math.max(1, Math.ceil(network.width / pixels.width));
+  canvas.width = pixels.width * times;
+  canvas.height = pixels.height * times;
+  canvas.style.imageRendering = canvas.width < 128 ? "pixelated" : "auto";
+  const plain = new OffscreenCanvas(pixels.width, pixels.height);
+  plain.getContext("2d").putImageData(pixels, 0, 0);
+  const context = canvas.getContext("2d");
+  context.drawImage(plain, 0, 0, canvas.width, canvas.height);
+  network.draw(context, answer);
   $("zone").classList.add("filled");
 }
 
-function list({ shares, order }) {
-  const rows = order.slice(0, TOP).map((i) => {
-    const row = document.createElement("li");
-    const percent = (100 * shares[i]).toFixed(1);
-    row.append(part("span", "name", classifier.model.classes[i] ?? `output ${i}`), part("span", "share", `${percent} %`));
-    const bar = part("span", "bar", "");
-    bar.style.setProperty("--share", `${percent}%`);
-    bar.setAttribute("aria-hidden", "true");
-    row.append(bar);
-    return row;
-  });
-  $("answers").replaceChildren(...rows);
+function list(answer) {
+  $("answers").replaceChildren(...network.rows(answer));
   $("results").hidden = false;
 }
 
-function part(tag, name, text) {
-  const made = document.createElement(tag);
+/** Return a row of the list: a name, a share, and its bar, perhaps in a colour of its own. */
+export function part(name, share, colour = "") {
+  const row = document.createElement("li");
+  const percent = (100 * share).toFixed(1);
+  const bar = span("bar", "");
+  bar.style.setProperty("--share", `${percent}%`);
+  if (colour) bar.style.setProperty("--accent", colour);
+  bar.setAttribute("aria-hidden", "true");
+  row.append(span("name", name), span("share", `${percent} %`), bar);
+  return row;
+}
+
+function span(name, text) {
+  const made = document.createElement("span");
   made.className = name;
   made.textContent = text;
   return made;
@@ -149,7 +155,7 @@ function clock({ median, runs }) {
 
 /** Leave the last answer where a script can read it. */
 function publish(answer, time) {
-  globalThis.nbedge = { outputs: Array.from(answer.outputs), shares: answer.shares, latency_ms: time.median };
+  globalThis.nbedge = { ...network.published(answer), latency_ms: time.median };
   document.body.dataset.state = "answered";
 }
 
