@@ -67,7 +67,7 @@ class Artifact:
         scheme: name in `SCHEMES`, which gives the types of weights, activations and input/output.
         inputs: signature, in the file's own names and layouts.
         outputs: likewise.
-        preprocessing: how a picture becomes the input.
+        preprocessing: how a picture becomes the input; None where inputs are no pictures.
         classes: names of the outputs, in order.
         derived_from: file name of the artifact or checkpoint that it was made from.
         tools: package name -> version of what wrote it.
@@ -88,7 +88,7 @@ class Artifact:
     scheme: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None
     classes: tuple[str, ...]
     derived_from: str
     tools: Mapping[str, str] = field(default_factory=dict)
@@ -104,6 +104,16 @@ class Artifact:
 
     def __fspath__(self) -> str:
         return str(self.path)
+
+    def prepared(self) -> Preprocessing:
+        """Return the preprocessing.
+
+        Raises:
+            InputError: inputs are no pictures.
+        """
+        if self.preprocessing is None:
+            raise InputError(f"{self.path} takes no pictures; give it prepared inputs, npz:FILE")
+        return self.preprocessing
 
     def sealed(self) -> "Artifact":
         """Return the record with the file's size and sha256 as they are now."""
@@ -145,7 +155,7 @@ def read(path: Path) -> Artifact:
             scheme=values["scheme"],
             inputs=tuple(map(TensorSpec.from_dict, values["inputs"])),
             outputs=tuple(map(TensorSpec.from_dict, values["outputs"])),
-            preprocessing=Preprocessing.from_dict(values["preprocessing"]),
+            preprocessing=Preprocessing.from_dict(values["preprocessing"]) if values["preprocessing"] else None,
             classes=tuple(values["classes"]),
             derived_from=values["derived_from"],
             tools=values["tools"],

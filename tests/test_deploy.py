@@ -87,7 +87,7 @@ def pythons(path: Path, picture: Path) -> NDArray[np.float32]:
     from nbedge.runtime import open_file
     from nbedge.runtime.runner import answer
 
-    how = artifact.read(path).preprocessing
+    how = artifact.read(path).prepared()
     return np.asarray(answer(open_file(path), how(read(picture, how.shape)[None]))[0])
 
 
@@ -341,7 +341,7 @@ def test_model_json_says_what_a_program_needs(tmp_path: Path) -> None:
     assert (first["file"], second["file"]) == ("blood_cells.int8.tflite", "blood_cells.fp32.tflite")
     assert first["inputs"][0]["scale"] == known.inputs[0].scale
     assert first["inputs"][0]["layout"] == "NHWC"
-    assert first["preprocessing"] == json.loads(json.dumps(known.preprocessing.to_dict()))
+    assert first["preprocessing"] == json.loads(json.dumps(known.prepared().to_dict()))
     assert (first["sha256"], first["head"], first["kernels"]) == (known.sha256, "logits", "XNNPACK")
     assert "same integers" in first["contract"]
     assert "not bit for bit" in second["contract"]

@@ -32,7 +32,7 @@ def found(path: Path, picture: Path, score: float = 0.3) -> Detections:
     from nbedge.data import picture as read
     from nbedge.runtime import answer_pictures, open_file
 
-    how = artifact.read(path).preprocessing
+    how = artifact.read(path).prepared()
     runner = open_file(path, "tflm") if path.name.endswith(".int8.tflite") else open_file(path)
     (boxes,) = decode(answer_pictures(runner, read(picture, how.shape)[None], how), Decoding(score=score))
     return boxes
@@ -138,7 +138,7 @@ def fed(path: Path) -> bytes:
     from nbedge.data import picture as read
     from nbedge.runtime import batches, open_file
 
-    how, entry = artifact.read(path).preprocessing, open_file(path).inputs[0]
+    how, entry = artifact.read(path).prepared(), open_file(path).inputs[0]
     x = how(np.stack([read(picture, how.shape) for picture in PICTURES]))
     return b"".join(part[:count].tobytes() for part, count in batches(x, entry))
 

@@ -51,7 +51,7 @@ FILES = [
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_takes_the_bytes_of_a_picture_and_gives_probabilities(pixels: Path, name: str) -> None:
     about, runner = artifact.read(pixels / name), open_file(pixels / name)
-    assert (about.inputs[0].dtype, about.head, about.preprocessing.takes_pixels) == ("uint8", "softmax", True)
+    assert (about.inputs[0].dtype, about.head, about.prepared().takes_pixels) == ("uint8", "softmax", True)
     assert (about.inputs[0].scale, about.inputs[0].zero_point) in ((1.0, 0), (0.0, 0))
     pictures = np.load(SAMPLE / "data.npz")["test_images"][:20].reshape(-1, 1, 28, 28)
     raw = raw_answers(runner, pictures.astype(np.float32))[runner.outputs[0].name].astype(np.float32)
@@ -121,7 +121,7 @@ def test_another_reader_finds_metadata_and_labels_inside(pixels: Path, schema: M
 def test_metadata_hold_the_normalisation_of_a_float_input(tmp_path: Path, schema: ModuleType) -> None:
     call(f"export {TINY} --format tflite --quant fp32 --calib {DATA} --out {tmp_path} --name f")
     numbers = metadata(tmp_path / "f.fp32.tflite", schema).subgraphMetadata[0].inputTensorMetadata[0].processUnits[0]
-    about = artifact.read(tmp_path / "f.fp32.tflite").preprocessing
+    about = artifact.read(tmp_path / "f.fp32.tflite").prepared()
     np.testing.assert_allclose(numbers.options.mean, np.asarray(about.mean) * 255, rtol=1e-6)
     np.testing.assert_allclose(numbers.options.std, np.asarray(about.std) * 255, rtol=1e-6)
 

@@ -48,7 +48,8 @@ class TfliteExporter:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         # onnx2tf imports onnxruntime, which makes an identifier of the machine in ~/.cache and reports to Microsoft
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        pictures = np.ascontiguousarray(np.load(job.calibration).transpose(0, 2, 3, 1))
+        inputs = np.load(job.calibration)
+        pictures = np.ascontiguousarray(np.moveaxis(inputs, 1, -1) if inputs.ndim > 2 else inputs)
         names = [spec.name for spec in open_file(job.source).outputs]
         saved = _saved_model(job, pictures[:1])
         for scheme, target in job.targets.items():

@@ -1,6 +1,8 @@
 """`nbedge export`: ONNX, TFLite and ExecuTorch files of a checkpoint, each verified before it is kept."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -8,14 +10,20 @@ from nbedge.artifact import RUNGS, Artifact
 from nbedge.cli.screen import Screen, number, verdict, with_screen
 from nbedge.cli.subject import ModelOptions, model_options, open_subject
 from nbedge.errors import InputError, needs
-from nbedge.subject import refuse_other_data
+from nbedge.preprocessing import Preprocessing
+from nbedge.subject import Subject, refuse_other_data
 
 
 @click.command(name="export")
 @click.argument("checkpoint")
 @click.option("--format", "formats", default="onnx,tflite", show_default=True, help="Comma-separated.")
 @click.option("--quant", default="fp32,int8", show_default=True, help="Comma-separated schemes.")
-@click.option("--calib", required=True, metavar="DATA", help="Pictures for calibration and for the comparison.")
+@click.option(
+    "--calib",
+    required=True,
+    metavar="DATA",
+    help="Pictures or prepared inputs, to calibrate and compare with.",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("exports"), show_default=True, help="Folder.")
 @click.option("--name", help="Of the files; default the checkpoint's.")
 @click.option("--samples", default=200, show_default=True, type=click.IntRange(min=1), help="Calibration pictures.")
@@ -60,8 +68,8 @@ def command(
         import torch
         from torch import nn
 
-        from nbedge.conversion import CHECKED, LEARNT, Options, export
-        from nbedge.data import load
+        from nbedge.conversion import Options, export
+        from nbedge.data import holds_prepared
         from nbedge.verification import Chain
     chosen = Options(
         _words(backend), opset, batch or "", method, operators or "", _words(target), input_type, head, budget,
@@ -70,19 +78,16 @@ def command(
     subject = open_subject(checkpoint, options)
     if not isinstance(subject.model, nn.Module):
         raise InputError(f"{checkpoint} is an exported file already; export takes a checkpoint or a model reference")
-    splits = load(calib, subject.pictured(), calibration=samples)
-    refuse_other_data(subject, splits.task, splits.classes, calib)
-    prepare, held = subject.prepared(), splits.validation.spread(CHECKED)
+    given = (_prepared if holds_prepared(calib) else _pictures)(subject, calib, samples)
     exported = export(
-        subject.model, torch.zeros(1, *subject.shape), calibration=prepare(splits.calibration.images),
-        preprocess=prepare, classes=subject.classes or splits.classes, out=out, formats=formats.split(","),
-        quant=quant.split(","), check_on=prepare(held.images[:]), labels=held.labels, task=splits.task,
-        learn_from=map(prepare, splits.to_learn(LEARNT)),
+        subject.model, torch.zeros(1, *subject.shape), calibration=given.calibration, preprocess=given.preprocessing,
+        classes=given.classes, out=out, formats=formats.split(","), quant=quant.split(","), check_on=given.held,
+        labels=given.labels, task=given.task, learn_from=given.learn,
         name=name or Path(checkpoint.rpartition(":")[2]).stem, derived_from=Path(checkpoint).name,
         options=chosen, overwrite=overwrite, progress=screen.note,
     )  # fmt: skip
-    if len(splits.calibration) < samples:
-        screen.note(f"{len(splits.calibration)} calibration pictures, not {samples}: half of the training part at most")
+    if len(given.calibration) < samples:
+        screen.note(f"{len(given.calibration)} calibration inputs, not {samples}: half of the training part at most")
     rows = [
         (str(e.artifact.path), e.artifact.scheme, number(e.artifact.size_bytes / 1000, "kB", 1),
          verdict(str(Chain(e.edges).verdict)))
@@ -96,6 +101,45 @@ def command(
         for e in exported
     ]
     screen.result({"files": files})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """What files are calibrated and judged with; arguments of export()."""
+
+    calibration: Any
+    held: Any
+    labels: Any
+    learn: Any
+    preprocessing: Preprocessing | None
+    classes: tuple[str, ...]
+    task: str
+
+
+def _pictures(subject: Subject, calib: str, samples: int) -> Given:
+    from nbedge.conversion import CHECKED, LEARNT
+    from nbedge.data import load
+
+    splits = load(calib, subject.pictured(), calibration=samples)
+    refuse_other_data(subject, splits.task, splits.classes, calib)
+    prepare, held = subject.prepared(), splits.validation.spread(CHECKED)
+    return Given(
+        prepare(splits.calibration.images), prepare(held.images[:]), held.labels,
+        map(prepare, splits.to_learn(LEARNT)), prepare, subject.classes or splits.classes, splits.task,
+    )  # fmt: skip
+
+
+def _prepared(subject: Subject, calib: str, samples: int) -> Given:
+    """Take every second input for calibration, the others to judge files on; they need not be pictures."""
+    from nbedge.conversion import CHECKED
+    from nbedge.data import load_prepared
+
+    x, labels = load_prepared(calib, subject.shape)
+    seen, held = x[::2][:samples], x[1::2][:CHECKED]
+    if not len(held):
+        raise InputError(f"{calib} holds {len(x)} inputs; give 2 or more, for calibration and to judge the files on")
+    known = None if labels is None else labels[1::2][:CHECKED]
+    return Given(seen, held, known, None, subject.preprocessing, subject.classes, subject.task)
 
 
 def _show_ladder(screen: Screen, artifact: Artifact) -> None:

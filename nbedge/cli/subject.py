@@ -219,8 +219,9 @@ def _exported(path: Path, options: ModelOptions) -> Subject:
     if artifact.sidecar(path).exists():
         about = artifact.read(path)
         _refuse_other_signature(about, runner)
+        shape = about.preprocessing.shape if about.preprocessing else picture_shape(runner.inputs[0])
         return Subject(
-            path.name, runner, about.preprocessing, about.classes, about.scheme, about.preprocessing.shape, path,
+            path.name, runner, about.preprocessing, about.classes, about.scheme, shape, path,
             about.derived_from, about.calibration, about.head, about.remedies, about.exempt,
             about.task,
         )  # fmt: skip

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from nbedge.errors import InputError
 from nbedge.normalization import Normalized
 from nbedge.preprocessing import Preprocessing
 
@@ -16,17 +17,22 @@ class Asked:
 
     Attributes:
         model: the module.
-        preprocessing: how a picture becomes its input.
+        preprocessing: how a picture becomes its input; None where inputs are no pictures.
         calibration: (n, c, h, w) inputs that quantizers see.
         held: (n, c, h, w) inputs that files are judged on.
         head: what it gives, "logits" or "softmax".
     """
 
     model: nn.Module
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None
     calibration: NDArray[np.float32]
     held: NDArray[np.float32]
     head: str = "logits"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one input."""
+        return self.calibration.shape[1:]
 
     def with_head(self, head: str) -> "Asked":
         """Return it with probabilities as output if `head` is "softmax"."""
@@ -38,6 +44,8 @@ class Asked:
         """Return it with the pixels of a picture as input if `kind` is "uint8-image"."""
         if kind == "float":
             return self
+        if self.preprocessing is None:
+            raise InputError("the input type uint8-image is that of pictures, and the inputs are none; leave it out")
         calibration, held = (self.preprocessing.pixels(x) for x in (self.calibration, self.held))
         # the whole range of a pixel: then an integer file takes pixels as they are
         calibration[0, :, 0, 0], calibration[0, :, 0, 1] = 0, 255

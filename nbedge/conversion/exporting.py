@@ -41,7 +41,7 @@ def export(
     example_input: Tensor,
     *,
     calibration: Inputs,
-    preprocess: Preprocessing,
+    preprocess: Preprocessing | None,
     classes: Sequence[str],
     out: Path | str,
     formats: Iterable[str] = ("onnx", "tflite"),
@@ -66,9 +66,9 @@ def export(
     Args:
         model: any module of one input; it is exported in eval mode and left as it is. Its outputs are one tensor, or
             a dict or tuple of them; a dict names those of the files.
-        example_input: (1, c, h, w); files take a batch of 1, unless `options.batch` is "dynamic".
+        example_input: (1, c, h, w), or (1, ...); files take a batch of 1, unless `options.batch` is "dynamic".
         calibration: preprocessed inputs (n, c, h, w) float32, or batches of them: what quantizers see.
-        preprocess: how a picture became such an input; the sidecars keep it.
+        preprocess: how a picture became such an input; the sidecars keep it. None where inputs are no pictures.
         classes: names of the outputs, in order.
         out: folder.
         formats: "onnx", "tflite", or what a plug-in adds.
@@ -115,7 +115,7 @@ def export(
             asked = Asked(treated, preprocess, seen, held).with_head(options.head).with_input(options.input_type)
             place = Path(tempfile.mkdtemp(dir=folder))
             return Workshop(
-                asked, families(preprocess.shape, asked.preprocessing, asked.held), tuple(classes), labels,
+                asked, families(shape, asked.preprocessing, asked.held), tuple(classes), labels,
                 Places(place, name), out, derived_from, limits, task, floats if remedies else {},
             )  # fmt: skip
 
@@ -161,9 +161,9 @@ def _compared(made: Made, backend: str, options: Options, progress: Progress) ->
 
 
 def _refuse_unfit(
-    model: nn.Module, example_input: Tensor, preprocess: Preprocessing, task: str, classes: int, head: str
+    model: nn.Module, example_input: Tensor, preprocess: Preprocessing | None, task: str, classes: int, head: str
 ) -> None:  # fmt: skip
-    if tuple(example_input.shape[1:]) != preprocess.shape:
+    if preprocess is not None and tuple(example_input.shape[1:]) != preprocess.shape:
         wanted = ", ".join(map(str, ("1", *preprocess.shape)))
         raise InputError(
             f"example_input is {tuple(example_input.shape)}, the pictures are ({wanted}); give one of those"

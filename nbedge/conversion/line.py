@@ -22,7 +22,7 @@ class Line:
     """
 
     def __init__(
-        self, chain: Sequence[Step], places: Places, logs: Path, preprocessing: Preprocessing,
+        self, chain: Sequence[Step], places: Places, logs: Path, preprocessing: Preprocessing | None,
         classes: tuple[str, ...], progress: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._chain, self._places, self._logs = chain, places, logs

@@ -131,7 +131,7 @@ class Workshop:
         batches = {step.batch for step in chain if step.source is None}
         for batch in (batch for batch in batches if not self.places.program(batch).exists()):
             # a plain contiguous example: channels-last strides would leave Gather operators in the ONNX graph
-            example = torch.zeros(2 if batch == DYNAMIC else 1, *self.asked.preprocessing.shape)
+            example = torch.zeros(2 if batch == DYNAMIC else 1, *self.asked.shape)
             sizes = ({0: torch.export.Dim("batch")},) if batch == DYNAMIC else None
             with warnings.catch_warnings(), evaluating(self.asked.model):
                 warnings.simplefilter("ignore", FutureWarning)
@@ -222,7 +222,7 @@ class Workshop:
         """Return the network."""
         asked = self.asked
         return Subject(
-            self.derived_from, asked.model, asked.preprocessing, self.classes, "fp32", asked.preprocessing.shape,
+            self.derived_from, asked.model, asked.preprocessing, self.classes, "fp32", asked.shape,
             task=self.task,
         )  # fmt: skip
 
@@ -234,7 +234,7 @@ class Workshop:
     def _subject(self, path: Path, scheme: str, derived_from: str) -> Subject:
         return Subject(
             path.name, open_file(path), self.asked.preprocessing, self.classes, scheme,
-            self.asked.preprocessing.shape, path, derived_from, task=self.task,
+            self.asked.shape, path, derived_from, task=self.task,
         )  # fmt: skip
 
     def keep(self, exported: Exported) -> Exported:

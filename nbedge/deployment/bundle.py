@@ -94,7 +94,7 @@ def _read(path: Path, formats: Sequence[str], target: str) -> Artifact:
             f"{path} has no {place.name} beside it, which says how it is fed; export it with nbedge export"
         )
     found = artifact.read(path)
-    if len(found.inputs) != 1 or len(found.inputs[0].shape) != 4 or not found.outputs:
+    if found.preprocessing is None or len(found.inputs) != 1 or len(found.inputs[0].shape) != 4 or not found.outputs:
         raise InputError(f"{path} takes other inputs than one picture, and cannot be deployed")
     return found
 
@@ -110,7 +110,7 @@ def _float_io_beside(first: Artifact) -> Artifact | None:
 
 
 def _refuse_another_network(first: Artifact, other: Artifact) -> None:
-    if other.classes != first.classes or other.preprocessing.shape != first.preprocessing.shape:
+    if other.classes != first.classes or other.prepared().shape != first.prepared().shape:
         raise InputError(f"{other.path} is of another network than {first.path}: classes or input size differ")
 
 
@@ -122,4 +122,4 @@ def _refuse_unreadable(picture: Path | None, first: Artifact) -> None:
         raise InputError(f"the picture {picture} is none that every browser shows; give {', '.join(PICTURES)}")
     from nbedge.data import picture as read_picture
 
-    read_picture(picture, first.preprocessing.shape)
+    read_picture(picture, first.prepared().shape)

@@ -77,7 +77,7 @@ def answered(bundle: Bundle) -> dict[str, Any]:
     from nbedge.runtime import answers, open_file
 
     assert bundle.picture is not None
-    how = bundle.first.preprocessing
+    how = bundle.first.prepared()
     pixels = picture(bundle.picture, how.shape)
     runner = open_file(bundle.first.path)
     found = {name: y[0] for name, y in answers(runner, how(pixels[None])).items()}

@@ -159,5 +159,6 @@ def _inputs(request: Request, about: Artifact | None, runner: Runner) -> NDArray
         )
     from nbedge.data import load
 
-    pictures = load(request.data, about.preprocessing.shape).test.images[: COMPARED // 2]
-    return np.concatenate([about.preprocessing(pictures), made])
+    prepare = about.prepared()
+    pictures = load(request.data, prepare.shape).test.images[: COMPARED // 2]
+    return np.concatenate([prepare(pictures), made])

@@ -144,7 +144,7 @@ def manifest(model: Model) -> dict[str, Any]:
         "arena_margin_bytes": model.margin_bytes, "arena_measured_with_pointers_of_bytes": 8,
         "inputs": [asdict(spec) for spec in subject.runner.inputs],
         "outputs": [asdict(spec) for spec in subject.runner.outputs], "layers": model.timeline.layers(),
-        "preprocessing": about.preprocessing.to_dict() if about else None,
+        "preprocessing": about.preprocessing.to_dict() if about and about.preprocessing else None,
         "classes": list(about.classes) if about else [],
     }  # fmt: skip
 

@@ -151,7 +151,7 @@ def _file_answers(context: Context, path: Path) -> Outputs:
     """Return the outputs of a file, under the names of the model's."""
     runner, like = open_file(path), context.load("chosen")
     names = paired(of_module(like, context.recipe.model.input), runner)
-    found = answer_pictures(runner, context.splits.test.images, artifact.read(path).preprocessing)
+    found = answer_pictures(runner, context.splits.test.images, artifact.read(path).prepared())
     return {old: found[new] for old, new in names.items()}
 
 
