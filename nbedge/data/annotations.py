@@ -116,7 +116,7 @@ def _refuse_missing(
         counted = Counter(int(row[0]) for picture in pictures for row in picture if not row[5])
         if not counted:
             raise InputError(f"{root}: none of the {len(pictures)} {part} pictures has a box; annotate some")
-        missing = [name for number, name in enumerate(names) if part != "validation" and not counted[number]]
+        missing = [name for number, name in enumerate(names) if part == "training" and not counted[number]]
         if missing:
             raise InputError(f"{root}: the {part} pictures hold no box of the class {missing[0]!r}")
 
