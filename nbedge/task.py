@@ -188,14 +188,14 @@ class Detection(Task):
         (found,) = decode(outputs)
         shown = found.above(SHOWN)
         return [
-            {"class": classes[number], "score": float(score), "box": [float(side) for side in box]}
+            {"class": classes[number], "score": round(float(score), 4), "box": _rounded(box)}
             for box, number, score in zip(shown.boxes, shown.classes, shown.scores, strict=True)
         ]
 
     def truth(self, label: NDArray[Any], classes: Sequence[str]) -> list[dict[str, Any]]:
         """Return the boxes (most, 6) that are to be found."""
         rows = label[label[:, 0] >= 0]
-        return [{"class": classes[int(row[0])], "box": [float(side) for side in row[1:5]]} for row in rows]
+        return [{"class": classes[int(row[0])], "box": _rounded(row[1:5])} for row in rows]
 
     def lost(self, wanted: Outputs, found: Outputs, labels: Labels) -> Lost | None:
         """Compare mean average precisions."""
@@ -203,6 +203,11 @@ class Detection(Task):
             return None
         before, after = (Evaluated(decode(y), labels, y[SCORES].shape[1]) for y in (wanted, found))
         return Lost(before.score(), after.score(), loss(before, after)[1])
+
+
+def _rounded(box: NDArray[Any]) -> list[float]:
+    """Return the sides of a box to a ten-thousandth of the picture."""
+    return [round(float(side), 4) for side in box]
 
 
 def _has_answers(wanted: NDArray[Any], found: NDArray[Any]) -> bool:

@@ -213,7 +213,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no categories": ({"categories": []}, "a box of the category 3, which it does not list"),
     "a missing picture": (
-        {"images": [{"id": i, "file_name": f"{'gone' * i}{i}.png"} for i in (0, 1)]}, "lists the picture 0.png, which is not"
+        {"images": [{"id": i, "file_name": f"{'gone' * i}{i}.png"} for i in (0, 1)]}, "lists the picture 0.png"
     ),
     "outside": (
         {"annotations": [{"image_id": 0, "category_id": 3, "bbox": [60, 0, 30, 9]}]}, "reaches out of its picture"

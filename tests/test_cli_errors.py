@@ -116,7 +116,7 @@ BAD = [
     Bad("run sample.toml --out b", ("'sample:mobilenet_v9'",), frozenset({"b", "recipe.toml"})),
     Bad(
         "run outputs.toml --out c",
-        ("gives (3,) outputs, the data has 2 classes", "set num_classes in model.arguments"),
+        ("gives (1, 3) for one picture", "the data has 2 classes", "set num_classes in model.arguments"),
         frozenset({"c", "recipe.toml"}),
     ),
     Bad("inspect lunch", ("'lunch' is no checkpoint", "write sample:NAME")),
@@ -124,7 +124,10 @@ BAD = [
     Bad("inspect sample:mobilenet_v2_tiny --input 3x28x28", ("--input 3x28x28", "--model-args")),
     Bad("inspect sample:mobilenet_v2_tiny --input big", ("--input is 'big'", "for example 3x96x96")),
     Bad("inspect sample:mobilenet_v2_tiny --input 1x28x28 --model-args 5", ("--model-args must be a JSON object",)),
-    Bad(f"evaluate sample:mobilenet_v2_tiny {NORMALISED}", ("gives (10,) outputs", "2 classes", "--model-args")),
+    Bad(
+        f"evaluate sample:mobilenet_v2_tiny {NORMALISED}",
+        ("gives (1, 10) for one", "2 classes", "--model-args"),
+    ),
     Bad("inspect sample:mobilenet_v2_tiny --input 1x28x28 --probe", ("--probe and --data DATA together",)),
     Bad("inspect sample:mobilenet_v2_tiny --input 1x28x28 --data folder:pictures", ("--probe and --data",)),
     Bad("init sample:mobilenet_v2_tiny --data folder:pictures", ("init needs to know the size", "pass --input")),

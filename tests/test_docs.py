@@ -38,6 +38,12 @@ TOO_LONG = {
     "nbedge run sample_models/fashion_mnist/recipe.toml --out runs/demo",
     "nbedge run sample_models/fashion_mnist/recipe.toml --out runs/demo --resume",
     "nbedge report runs/demo --out page.html",
+    "nbedge run sample_models/blood_smears/recipe.toml --out runs/blood_smears",
+    "nbedge train --from giant.safetensors --control control.safetensors --model sample:detector_tiny "
+    "--input 3x120x160 --part features --data voc:PATH --out runs/transfer",
+    "nbedge deploy sample_models/blood_smears/exports/blood_smears.int8-float-io.tflite --target web "
+    "--out runs/smears_page",
+    "nbedge deploy sample_models/blood_smears/exports/blood_smears.int8.tflite --target c --out runs/smears_c",
     "nbedge doctor --install tflite",
     "nbedge run sample_models/fashion_mnist/full.toml --data fashion-mnist:PATH --seed 0 --out runs/full-0",
     "nbedge run sample_models/fashion_mnist/full.toml --data fashion-mnist:PATH --seed 1 --out runs/full-1",

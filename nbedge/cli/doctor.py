@@ -32,6 +32,7 @@ PARTS = (
     ("timm", "timm", "models named timm:NAME"),
     ("datasets", "hf", "pictures named hf:NAME"),
     ("torch-pruning", "prune", "prune channels"),
+    ("pycocotools", "detect", "judge detectors"),
 )
 EXTRAS = tuple(dict.fromkeys(extra for _, extra, _ in PARTS))
 #: what lies in a folder of its own, by name

@@ -69,7 +69,7 @@ def _outputs(subject: Subject, source: "Source", data: str) -> "Outputs":
     wrong = task_of(source.task).unfit({name: y[:1] for name, y in found.items()}, len(classes))
     if wrong:
         raise InputError(
-            f"{subject.name} {wrong}, for {data} has {len(classes)} classes; set the outputs with --model-args, or "
+            f"{subject.name} {wrong} ({data} has {len(classes)} classes); set the outputs with --model-args, or "
             "choose other data"
         )
     return found

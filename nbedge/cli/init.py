@@ -176,7 +176,7 @@ def _fitting(
         model = ModelReference(text, arguments).build().eval()
     wrong = task_of(splits.task).unfit(named(tried(model, text, shape)), classes)
     if wrong:
-        raise InputError(f"{text} {wrong}, for the data has {classes} classes; set the outputs with --model-args")
+        raise InputError(f"{text} {wrong} (the data has {classes} classes); set the outputs with --model-args")
     example = torch.zeros(1, *shape)
     return arguments, _sites(model, example, kind), usual_bias(model, example)
 

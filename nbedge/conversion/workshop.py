@@ -18,7 +18,7 @@ from nbedge.conversion.asked import Asked
 from nbedge.conversion.chain import Step
 from nbedge.conversion.line import Line
 from nbedge.conversion.places import Places
-from nbedge.errors import ExportError, GateError
+from nbedge.errors import ExportError, GateError, InputError
 from nbedge.graph import read
 from nbedge.runtime import open_file
 from nbedge.subject import Subject
@@ -158,7 +158,15 @@ class Workshop:
         before = self._without_remedies(origin, step, scheme)
         if origin.path is not None:
             self.origins[path] = origin.path
-        runner = step.exporter.open(path)
+        try:
+            runner = step.exporter.open(path)
+        except InputError as error:
+            reason = str(error).partition("; export")[0]
+            raise ExportError(
+                f"{path.name} was written, but cannot be run: {reason.replace(str(path), 'it')}; channels that are the "
+                "same for every input can have weights too large for integers: look at the spread of weights that "
+                "nbedge verify reports, or export other schemes"
+            ) from error
         made = Artifact(
             path, step.exporter.produces, scheme, runner.inputs, runner.outputs, self.asked.preprocessing, self.classes,
             before.name,

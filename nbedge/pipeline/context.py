@@ -151,8 +151,7 @@ class Context:
         wrong = self.task.unfit(found, len(self.splits.classes))
         if wrong:
             raise InputError(
-                f"the model {wrong}, for the data has {len(self.splits.classes)} classes; set num_classes in "
-                f"{arguments}"
+                f"the model {wrong} (the data has {len(self.splits.classes)} classes); set num_classes in {arguments}"
             )
         return self._raised(model)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nbedge import files
 from nbedge.checkpoint import read_metadata, tensors
-from nbedge.errors import CheckpointError
+from nbedge.errors import CheckpointError, InputError
 from nbedge.expansion import expand
 from nbedge.pipeline.baselines import widened
 from nbedge.pipeline.context import Context
@@ -12,7 +12,27 @@ from nbedge.pipeline.overparameterized import BLOCKS, overparameterized
 from nbedge.pipeline.pruned import cut
 from nbedge.plan import Plan
 from nbedge.proposal import propose
+from nbedge.task import CLASSIFICATION
 from nbedge.transfer import adopt_, plan_for
+
+#: baselines whose loss is one of classes
+OF_CLASSES = ("distilled", "teacher-free", "netaug")
+
+
+def _refuse_for_classes_only(context: Context) -> None:
+    """Refuse what a recipe asks for that is not there for the task of its data.
+
+    Raises:
+        InputError: it asks for such a thing.
+    """
+    if context.task is CLASSIFICATION:
+        return
+    recipe = context.recipe
+    asked = [("baselines.train", name) for name in recipe.baselines.train if name in OF_CLASSES]
+    asked += [("distill.teacher", recipe.distill.teacher)] if recipe.distill.teacher else []
+    asked += [("export.head", recipe.export.head)] if recipe.export.head == "softmax" else []
+    for key, word in asked:
+        raise InputError(f"{key} {word!r} is for classes, and {recipe.data.source} is for {context.task.name}")
 
 
 def proposed(context: Context) -> Plan:
@@ -61,6 +81,7 @@ def check(context: Context) -> None:
     Raises:
         NbedgeError: as the stages would.
     """
+    _refuse_for_classes_only(context)
     context.check()
     chosen_plan(context)
     if context.recipe.prune.wide:

@@ -53,7 +53,7 @@ def _refuse_outputs(model: nn.Module, shape: tuple[int, ...], task: Task, classe
         found = named(model(torch.zeros(1, *shape).to(like)))
     wrong = task.unfit(found, len(classes))
     if wrong:
-        raise InputError(f"the model {wrong}; change the model's arguments or the data")
+        raise InputError(f"the model {wrong} (the data has {len(classes)} classes); change its arguments or the data")
 
 
 def usual_objective(task: Task, smoothing: float = 0.0) -> Objective:
