@@ -191,10 +191,10 @@ def test_boxes_are_drawn_into_the_picture() -> None:
 
     plain = io.BytesIO()
     image.new("RGB", (64, 48), "white").save(plain, "PNG")
-    content = drawn(plain, [{"class": "cell", "score": 0.5, "box": [0.25, 0.5, 0.75, 1.0]}], scale=4)
+    content = drawn(plain, [{"class": "cell", "score": 0.5, "box": [0.25, 0.5, 0.75, 1.0]}], ("dirt", "cell"), 200)
     found = image.open(io.BytesIO(content))
     assert found.size == (256, 192)
-    assert found.getpixel((64, 150)) == tuple(bytes.fromhex(COLOURS[0][1:]))
+    assert found.getpixel((64, 150)) == tuple(bytes.fromhex(COLOURS[1][1:]))
 
 
 # training

@@ -45,7 +45,7 @@ def command(
         refuse_given(("top",), f"{name} finds boxes")
         found = _boxes(screen, subject, outputs, score)
         if out:
-            _draw(picture_file, found, out, overwrite)
+            _draw(picture_file, found, _names(subject, outputs), out, overwrite)
             screen.say(f"{out}: {len(found)} boxes drawn")
     else:
         refuse_given(("score", "out", "overwrite"), f"{name} finds no boxes")
@@ -65,9 +65,9 @@ def _classes(screen: Screen, subject: Subject, logits: NDArray[np.float64], top:
 
 def _boxes(screen: Screen, subject: Subject, outputs: Any, score: float) -> list[dict[str, Any]]:
     """Print the boxes, and return them in shares of the picture."""
-    from nbedge.detection import SCORES, Decoding, decode
+    from nbedge.detection import Decoding, decode
 
-    classes = subject.classes or tuple(f"class {i}" for i in range(outputs[SCORES].shape[1]))
+    classes = _names(subject, outputs)
     (found,) = decode(outputs, Decoding(score=score))
     listed = [
         {"class": classes[number], "score": float(value), "box": [float(side) for side in box]}
@@ -78,13 +78,21 @@ def _boxes(screen: Screen, subject: Subject, outputs: Any, score: float) -> list
     return listed
 
 
-def _draw(picture_file: Path, found: list[dict[str, Any]], out: Path, overwrite: bool) -> None:
+def _names(subject: Subject, outputs: Any) -> tuple[str, ...]:
+    from nbedge.detection import SCORES
+
+    return subject.classes or tuple(f"class {i}" for i in range(outputs[SCORES].shape[1]))
+
+
+def _draw(
+    picture_file: Path, found: list[dict[str, Any]], classes: tuple[str, ...], out: Path, overwrite: bool
+) -> None:  # fmt: skip
     from nbedge.detection.drawing import drawn
 
     if out.suffix.lower() != ".png":
         raise InputError(f"{out} is to be a picture; call it NAME.png")
     files.refuse_existing_file(out, overwrite)
-    files.write_bytes(out, drawn(picture_file, found))
+    files.write_bytes(out, drawn(picture_file, found, classes))
 
 
 def probabilities(outputs: NDArray[np.float64]) -> NDArray[np.float64]:

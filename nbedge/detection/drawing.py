@@ -1,6 +1,7 @@
 """Boxes drawn into a picture."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,20 @@ from nbedge.errors import needs
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")
 #: text is a thirtieth of the shorter side high, lines a hundredth
 TEXT, LINE = 1 / 30, 1 / 160
+#: least width of a file, in pixels
+WIDTH = 640
 
 
-def drawn(picture: Path | io.BytesIO, found: Sequence[Mapping[str, Any]], scale: int = 1) -> bytes:
-    """Return a picture with boxes as a PNG file.
+def drawn(
+    picture: Path | io.BytesIO, found: Sequence[Mapping[str, Any]], classes: Sequence[str], width: int = WIDTH
+) -> bytes:  # fmt: skip
+    """Return a picture with boxes as a PNG file; one that is too small for the words on them is enlarged.
 
     Args:
         picture: its file.
-        scale: times its size, of the file.
         found: boxes, each with "class", "box" (left, top, right, bottom in shares of the picture) and perhaps "score".
+        classes: names, which have a colour each.
+        width: pixels that the file is wide at least.
 
     Raises:
         MissingDependencyError: Pillow is not installed.
@@ -27,13 +33,13 @@ def drawn(picture: Path | io.BytesIO, found: Sequence[Mapping[str, Any]], scale:
     with needs("train"):
         from PIL import Image, ImageDraw, ImageFont
     with Image.open(picture) as opened:
-        image = opened.convert("RGB").resize((opened.width * scale, opened.height * scale), Image.Resampling.BICUBIC)
+        times = max(1, math.ceil(width / opened.width))
+        image = opened.convert("RGB").resize((opened.width * times, opened.height * times), Image.Resampling.BICUBIC)
     pen, side = ImageDraw.Draw(image), min(image.size)
     height = max(10, round(side * TEXT))
     font = ImageFont.load_default(height)
-    names = sorted({str(one["class"]) for one in found})
     for one in reversed(found):  # the surest on top
-        colour = COLOURS[names.index(str(one["class"])) % len(COLOURS)]
+        colour = COLOURS[classes.index(one["class"]) % len(COLOURS)]
         corners = [share * size for share, size in zip(one["box"], image.size * 2, strict=True)]
         pen.rectangle(corners, outline=colour, width=max(1, round(side * LINE)))
         text = f"{one['class']} {one['score']:.2f}" if "score" in one else str(one["class"])

@@ -46,7 +46,7 @@ def _content(found: Records, summary: Summary) -> dict[str, Any]:
         "detects": summary.metric == DETECTION.metric,
         "scores": {row.name: row.score for row in summary.rows},
         "verdicts": [edge.verdict for edge in summary.edges],
-        "samples": pictures.samples(found.evaluation, found.pictures, _product(summary)),
+        "samples": pictures.samples(found.evaluation, found.pictures, _product(summary), _classes(found)),
         "product": _product(summary),
         "class_count": len(_per_class(found.evaluation).get("contracted", ())),
         "class_limit": plots.CLASSES,
@@ -56,6 +56,10 @@ def _content(found: Records, summary: Summary) -> dict[str, Any]:
         "tools": _tools(found),
         **drawings,
     }
+
+
+def _classes(found: Records) -> list[str]:
+    return list((found.data or {}).get("classes", ()))
 
 
 def _product(summary: Summary) -> str:

@@ -3,6 +3,7 @@
 import io
 from base64 import b64encode
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from nbedge.detection.drawing import drawn
 from nbedge.errors import InputError, needs
 from nbedge.report.formats import short_names
 
-#: times the size of a picture as a network sees it, for boxes to be drawn into
-SCALE = 3
+#: pixels that a picture with boxes is wide at least
+WIDTH = 480
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,9 @@ class Sample:
     answers: tuple[Answer, ...]
 
 
-def samples(evaluation: dict[str, Any] | None, pictures: Path | None, product: str = "") -> tuple[Sample, ...]:
+def samples(
+    evaluation: dict[str, Any] | None, pictures: Path | None, product: str = "", classes: Sequence[str] = ()
+) -> tuple[Sample, ...]:  # fmt: skip
     """Join the predictions of `evaluation` with the pictures of `samples.npz`, in order.
 
     Into the pictures of a detector the boxes are drawn that the model `product` has found.
@@ -47,16 +50,16 @@ def samples(evaluation: dict[str, Any] | None, pictures: Path | None, product: s
     listed = (evaluation or {}).get("samples", [])
     files = [_png(image) for image in _images(pictures)] if pictures else []
     files += [b""] * (len(listed) - len(files))
-    return tuple(_sample(s, file, product) for s, file in zip(listed, files, strict=False))
+    return tuple(_sample(s, file, product, classes) for s, file in zip(listed, files, strict=False))
 
 
-def _sample(sample: dict[str, Any], file: bytes, product: str) -> Sample:
+def _sample(sample: dict[str, Any], file: bytes, product: str, classes: Sequence[str]) -> Sample:
     if isinstance(sample["label"], str):
         return Sample(_uri(file), sample["label"], _answers(sample))
     boxes = sample["predictions"].get(product, [])
     label = _counted(sample["label"])
     told = {model: _counted(found) for model, found in sample["predictions"].items()}
-    uri = _uri(drawn(io.BytesIO(file), boxes, SCALE)) if file else ""
+    uri = _uri(drawn(io.BytesIO(file), boxes, classes, WIDTH)) if file else ""
     return Sample(uri, label, _answers({"label": label, "predictions": told}))
 
 
