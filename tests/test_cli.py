@@ -168,7 +168,9 @@ def test_init_writes_a_recipe_that_run_accepts_and_never_over_another(here: Path
     assert recipe.read(path) == written
 
 
-@pytest.mark.parametrize(("kind", "gate"), [("quick", -100), ("standard", -100), ("netbooster", -2), ("transfer", -2)])
+@pytest.mark.parametrize(
+    ("kind", "gate"), [("quick", -100), ("standard", -100), ("netbooster", -3.5), ("transfer", -3.5)]
+)
 def test_init_writes_each_kind_of_recipe(here: Path, kind: str, gate: float) -> None:
     line = f"init sample:mobilenet_v2_tiny --data folder:pictures --input 1x28x28 --recipe {kind} --out {kind}.toml"
     answer(here, line)

@@ -40,3 +40,22 @@ def test_the_error_rates_of_the_gates_are_on_the_page() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert found[0] in text
     assert all(row in text for row in rows(found))
+
+
+def test_what_the_page_says_of_the_fall_back_is_so() -> None:
+    lows = []
+    for name in STUDIES:
+        wanted, found = study.read(name), [line for line in lines(RESULTS / f"{name}.jsonl") if not line.tuning]
+        for network, data in {(line.network, line.data) for line in found}:
+            of = {
+                method: [x for x in found if (x.network, x.data, x.method) == (network, data, method)]
+                for method in wanted.methods
+            }
+            control = tables.best_control(wanted, of)
+            assert control is not None
+            for method in (method for method in of if of[method] and method != control):
+                kept = tables.fall_back(of[method], of[control])
+                lows.append(tables.difference(kept, tables.by_seed(of[control])))
+    judged = [interval for interval in lows if interval.count > 1]
+    assert f"of the {len(judged)} rows below that have an interval" in PAGE.read_text(encoding="utf-8")
+    assert [interval for interval in judged if interval.high < 0] == []

@@ -117,7 +117,7 @@ def test_one_way_that_pays_is_enough_and_what_is_linear_needs_no_margin() -> Non
     both = Probe(5, (*shown.tries, *branches), {GIANT: LEAD, BRANCHES: 0.0})
     assert [both.chance(name) for name in both.needed] == ["unlikely", "likely"]
     assert both.verdict == "likely"
-    assert "too little would be left (of a giant, 2 are needed); branches +1.0 points" in both.why
+    assert "too little would be left (of a giant, 3 are needed); branches +1.0 points" in both.why
     assert "all of which is left after contraction" in both.why
 
 
