@@ -20,8 +20,8 @@ from nbedge.selection import parse
 from nbedge.training import TrainSettings, train
 
 CONTROL, RAISED, GIANT, BRANCHES = "control", "raised norms", "giant", "branches"
-#: points by which a giant that has to be made linear must lead, standard errors taken off: of leads of 0.8 to 2.9 points
-#: nothing was left (docs/results.md); blocks that are linear from the start lose nothing
+#: points by which a giant that has to be made linear must lead, standard errors taken off: of leads of 0.8 to 2.9
+#: points nothing was left (docs/results.md); blocks that are linear from the start lose nothing
 LEAD = 3.0
 
 #: learning rates that are tried
