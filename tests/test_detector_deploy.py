@@ -1,6 +1,7 @@
 """A detector on its devices: boxes in a browser and in C, the same as Python's."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -111,10 +112,8 @@ def test_the_boxes_of_generated_c_are_those_of_python(tmp_path: Path) -> None:
     path = EXPORTS / "blood_smears.int8.tflite"
     folder = deploy(path, target="c", out=tmp_path / "c").folder
     header = (folder / "model_boxes.h").read_text()
-    places = {
-        name: line.split()[-1] for name in ("scores", "boxes") for line in header.splitlines() if f" {name}: " in line
-    }
-    text = MAIN.replace("SCORES", places["scores"]).replace("BOXES", places["boxes"].rstrip("*/ "))
+    places = {name: re.findall(rf"{name}: +(\S+)", header)[0] for name in ("scores", "boxes")}
+    text = MAIN.replace("SCORES", places["scores"]).replace("BOXES", places["boxes"])
     (tmp_path / "main.c").write_text(text)
     sources = [file for file in folder.glob("*.c") if file.name not in ("example.c", "golden.c")]
     command = ["cc", "-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{folder}", *map(str, sources),
