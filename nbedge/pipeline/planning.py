@@ -64,9 +64,9 @@ def adopted(context: Context) -> Plan:
     if (stage := read_metadata(files.existing(control, "the control")).stage) != "control":
         raise CheckpointError(f"{control} is of stage {stage}; give the tiny model that was trained plainly")
     tiny = context.tiny()
+    adopt_(tiny, tensors(control), context.share, section.control)
     found = plan_for(tiny, about.plan, context.share)
     adopt_(expand(tiny, found), tensors(Path(section.giant)), context.share, section.giant)
-    adopt_(tiny, tensors(control), context.share, section.control)
     return found
 
 

@@ -121,8 +121,9 @@ def logistic(scale: float, zero: int) -> Bytes:
 def hard_swish(scales: tuple[np.float32, np.float32], zeros: tuple[int, int]) -> Bytes:
     """Return x * relu6(x + 3) / 6 of each byte: the sixteen-bit arithmetic of TFLite's kernel."""
     fine = np.float32(1 / 128) * scales[0]
-    out_multiplier, out_shift = _half_multiplier(float(fine / scales[1]))
-    multiplier, shift = _half_multiplier(float(fine / np.float32(np.float32(3) / np.float32(32768))))
+    # divided in double precision: a quotient of floats ends on the other side of some ties
+    out_multiplier, out_shift = _half_multiplier(float(fine) / float(scales[1]))
+    multiplier, shift = _half_multiplier(float(fine) / (3 / 32768))
 
     def of(byte: int) -> int:
         x = (byte - zeros[0]) << 7
