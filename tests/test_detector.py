@@ -123,6 +123,13 @@ def test_the_backbone_of_a_giant_becomes_that_of_a_detector(tmp_path: Path, few:
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.group("path")
+def test_a_detector_is_rehearsed_on_generated_boxes(tmp_path: Path, few: str) -> None:
+    (tmp_path / "recipe.toml").write_text(recipe(few))
+    call("run", "recipe.toml", "--out", "out", "--dry-run", cwd=tmp_path)
+    call("run", "recipe.toml", "--out", "out", "--dry-run", "--overwrite", cwd=tmp_path)
+
+
 def refusals(data: str) -> dict[str, tuple[str, tuple[str, ...]]]:
     return {
         "a teacher": (recipe(data, '[distill]\nteacher = "giant"'), ("distill.teacher 'giant' is for classes",)),

@@ -9,6 +9,7 @@ from nbedge import files
 from nbedge.data.arrays import read_fashion_mnist, read_npz
 from nbedge.data.coco import read_coco
 from nbedge.data.folder import read_folder
+from nbedge.data.generated import KINDS as GENERATED
 from nbedge.data.generated import read_generated
 from nbedge.data.hub import read_hub
 from nbedge.data.pictures import Pictures
@@ -65,7 +66,7 @@ def _refuse_small_classes(train: Pictures, classes: tuple[str, ...], spec: str) 
 def anchored(spec: str, folder: Path) -> str:
     """Return `spec` with a relative path resolved against `folder`; the name of a set on a hub is left as it is."""
     kind, separator, place = spec.partition(":")
-    if not place or kind == "generated" or (kind == "hf" and not (folder / place.partition("?")[0]).exists()):
+    if not place or kind in GENERATED or (kind == "hf" and not (folder / place.partition("?")[0]).exists()):
         return spec
     return f"{kind}{separator}{(folder / place).resolve()}"
 
@@ -73,8 +74,8 @@ def anchored(spec: str, folder: Path) -> str:
 def read(spec: str, shape: tuple[int, int, int]) -> Source:
     """Read or open the parts of `spec`; arguments and errors are those of `load`."""
     kind, _, place = spec.partition(":")
-    if kind == "generated":
-        return read_generated(place, shape)
+    if kind in GENERATED:
+        return read_generated(kind, place, shape)
     if kind not in (*ON_DISK, "hf") or not place:
         raise InputError(f"{spec!r} names no data; write {FORMS}")
     source = read_hub(place, shape) if kind == "hf" else ON_DISK[kind](files.existing(Path(place), "the data"), shape)

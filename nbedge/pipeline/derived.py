@@ -63,7 +63,12 @@ def rehearsal(recipe: Recipe) -> Recipe:
     # a name of its own, so that a rehearsal never takes the place of the run
     return replace(
         recipe, name=f"{recipe.name}_rehearsal", train=train,
-        data=DataSection(f"generated:{CLASSES}", calibration=CLASSES),
+        data=DataSection(f"{_rehearsed(recipe.data.source)}:{CLASSES}", calibration=CLASSES),
         model=replace(recipe.model, arguments={**recipe.model.arguments, "num_classes": CLASSES}),
         gate=GateSection(lead=-100, plt_loss=100), plt=replace(recipe.plt, fall=min(recipe.plt.fall, 0.25)),
     )  # fmt: skip
+
+
+def _rehearsed(source: str) -> str:
+    """Return the kind of generated pictures that stand for those of a recipe."""
+    return "generated-boxes" if source.partition(":")[0] in ("voc", "coco") else "generated"
