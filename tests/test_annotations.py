@@ -123,6 +123,9 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         annotate("b", xml([("cat", 5, 5, 90, 40)])),
         r"b\.xml: the box 4, 4, 90, 40 of a cat reaches out of its picture of 64 x 48 pixels",
     ),
+    "outside on the other side": (
+        annotate("b", xml([("cat", -5, 5, 20, 40)])), r"b\.xml: the box -6, 4, 20, 40 of a cat reaches out of"
+    ),
     "an unknown class": (
         annotate("f", xml([("cow", 1, 1, 9, 9)])), r"f\.xml: the class 'cow' is none of cat, dog; rename or remove"
     ),
@@ -131,7 +134,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda path: (path / "JPEGImages" / "b.jpg").write_bytes(b""), r"the picture .*b\.jpg is broken"
     ),
     "no training part": (
-        lambda path: (path / "ImageSets" / "Main" / "train.txt").unlink(), "lists no train pictures; write train.txt"
+        lambda path: (path / "ImageSets" / "Main" / "train.txt").unlink(), "has no train part; write train.txt"
     ),
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,27 @@ class Annotated:
 
 
 Part = Sequence[Annotated]
+
+
+def with_test(parts: dict[str, list[Any]], place: Path, form: str) -> dict[str, list[Any]]:
+    """Return parts with one for the test: the validation part where there is none; of a lone part every fifth.
+
+    Args:
+        parts: by name: train, val and test, or "all".
+        place: where they were looked for.
+        form: how the file of a part is called, with PART in place of its name; for the error.
+
+    Raises:
+        InputError: there is nothing to train on, or to test with.
+    """
+    if "all" in parts:
+        every = parts["all"]
+        return {"train": [one for i, one in enumerate(every, 1) if i % 5], "test": every[4::5]}
+    found = parts if "test" in parts else {("test" if name == "val" else name): part for name, part in parts.items()}
+    for name in ("train", "test"):
+        if name not in found:
+            raise InputError(f"{place} has no {name} part; write {form.replace('PART', name)}")
+    return found
 
 
 def source_of(

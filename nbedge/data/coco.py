@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nbedge.data.annotations import Annotated, Object, source_of
+from nbedge.data.annotations import Annotated, Object, source_of, with_test
 from nbedge.data.decoding import size_of
 from nbedge.data.records import Source
 from nbedge.errors import InputError
@@ -34,14 +34,7 @@ def read_coco(path: Path, shape: tuple[int, int, int]) -> Source:
     used = set().union(*(one.used for one in read.values()))  # some tools list a category that is only a heading
     names = tuple(name for number, name in sorted(read[next(iter(read))].names.items()) if number in used)
     parts = {part: one.pictures() for part, one in read.items()}
-    if "all" in parts:
-        every = parts["all"]
-        parts = {"train": [one for i, one in enumerate(every, 1) if i % 5], "test": every[4::5]}
-    elif "test" not in parts and "val" in parts:
-        parts["test"] = parts.pop("val")
-    missing = [name for name in ("train", "test") if name not in parts]
-    if missing:
-        raise InputError(f"{path} has no {missing[0]} part; name its file for example annotations/{missing[0]}.json")
+    parts = with_test(parts, path, "annotations/PART.json, for example")
     return source_of(path, parts["train"], parts["test"], parts.get("val"), shape, names)
 
 

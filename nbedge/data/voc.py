@@ -4,7 +4,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from nbedge import files
-from nbedge.data.annotations import Annotated, Object, source_of
+from nbedge.data.annotations import Annotated, Object, source_of, with_test
 from nbedge.data.decoding import size_of
 from nbedge.data.folder import SUFFIXES
 from nbedge.data.records import Source
@@ -29,14 +29,8 @@ def read_voc(path: Path, shape: tuple[int, int, int]) -> Source:
     for file in sorted((path / ANNOTATIONS).glob("*.xml")):
         if file.stem not in pictures:
             raise InputError(f"{file} has no picture {path / PICTURES / file.stem}.jpg; add it or remove the file")
-    if not lists:
-        names = sorted(file.stem for file in (path / ANNOTATIONS).glob("*.xml"))
-        lists = {"train": [n for i, n in enumerate(names, 1) if i % 5], "test": names[4::5]}
-    elif "test" not in lists and "val" in lists:
-        lists["test"] = lists.pop("val")
-    missing = [name for name in ("train", "test") if name not in lists]
-    if missing:
-        raise InputError(f"{path / LISTS} lists no {missing[0]} pictures; write {missing[0]}.txt, one name a line")
+    every = sorted(file.stem for file in (path / ANNOTATIONS).glob("*.xml"))
+    lists = with_test(lists or {"all": every}, path / LISTS, "PART.txt, one name a line")
     parts = {part: [_read(path, name, pictures) for name in names] for part, names in lists.items()}
     return source_of(path, parts["train"], parts["test"], parts.get("val"), shape)
 
@@ -44,11 +38,8 @@ def read_voc(path: Path, shape: tuple[int, int, int]) -> Source:
 def _listed(path: Path, name: str) -> list[str]:
     """Return the names in a list, which may have a number behind each."""
     file = path / LISTS / f"{name}.txt"
-    return (
-        [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        if (file.is_file())
-        else []
-    )
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return [line.split()[0] for line in lines if line.strip()]
 
 
 def _read(path: Path, name: str, pictures: dict[str, Path]) -> Annotated:
@@ -71,4 +62,4 @@ def _object(entry: ElementTree.Element) -> Object:
     if not name or None in numbers:
         raise ValueError("an object lacks its name or its bndbox")
     left, top, right, bottom = (float(number or 0) for number in numbers)
-    return Object(name, (max(left - 1, 0), max(top - 1, 0), right, bottom), entry.findtext("difficult") == "1")
+    return Object(name, (left - 1, top - 1, right, bottom), entry.findtext("difficult") == "1")
