@@ -1,27 +1,44 @@
 """The tables of the study of effect on the page of results are those of the committed lines."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from effect import gates, study, tables
+from effect import pages, study, tables
 from effect.results import RESULTS, lines
-from nbedge.recipe import GateSection
+from nbedge.errors import InputError
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 STUDIES = sorted(path.stem for path in RESULTS.glob("*.jsonl"))
 
 
-def rows(page: list[str]) -> list[str]:
-    return [line for line in page if line.startswith("|")]
+def test_every_table_is_on_the_page(tmp_path: Path) -> None:
+    again = tmp_path / PAGE.name
+    shutil.copy(PAGE, again)
+    pages.refresh(again)
+    assert again.read_text(encoding="utf-8") == PAGE.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", STUDIES)
-def test_every_table_is_on_the_page(name: str) -> None:
-    page = "\n".join(tables.page(study.read(name), lines(RESULTS / f"{name}.jsonl")))
-    found = ["\n".join(rows(part.splitlines())) for part in page.split("\n\n")]
-    assert [table for table in found if table not in PAGE.read_text(encoding="utf-8")] == []
-    assert any(found)
+def test_a_line_that_was_not_found_leaves_the_page(tmp_path: Path) -> None:
+    found = tmp_path / "results"
+    shutil.copytree(RESULTS, found)
+    path = found / "gates.jsonl"
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
+    again = tmp_path / PAGE.name
+    shutil.copy(PAGE, again)
+    pages.refresh(again, found)
+    changed = set(PAGE.read_text(encoding="utf-8").splitlines()) - set(again.read_text(encoding="utf-8").splitlines())
+    assert changed
+    assert {line[0] for line in changed} <= {"|", "1"}  # rows, and how many runs there are
+
+
+def test_a_study_without_a_heading_is_refused(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Results\n", encoding="utf-8")
+    with pytest.raises(InputError, match="has no line '### "):
+        pages.refresh(page)
+    assert page.read_text(encoding="utf-8") == "# Results\n"
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -31,15 +48,6 @@ def test_the_lines_are_whole_and_of_one_kind_of_code(name: str) -> None:
     assert {line.method for line in found} <= wanted.methods.keys()
     assert all(line.test is None for line in found if line.tuning)
     assert all(line.test is not None and line.seed in wanted.seeds for line in found if not line.tuning)
-
-
-def test_the_error_rates_of_the_gates_are_on_the_page() -> None:
-    runs = [run for name in STUDIES for run in gates.boosted(study.read(name), lines(RESULTS / f"{name}.jsonl"))]
-    usual = GateSection()
-    found = list(gates.page(runs, usual.lead, usual.plt_loss))
-    text = PAGE.read_text(encoding="utf-8")
-    assert found[0] in text
-    assert all(row in text for row in rows(found))
 
 
 def test_what_the_page_says_of_the_fall_back_is_so() -> None:

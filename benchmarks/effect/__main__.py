@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from effect import gates, plots, results, slices, study, tables
+from effect import gates, pages, plots, results, slices, study, tables
 from effect.results import RESULTS
 from effect.working import WORK, Asked, process, work
 from nbedge.errors import InputError, NbedgeError
@@ -43,6 +43,10 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("gates", help="say what the gates of a recipe would have done to the runs")
     verb.set_defaults(do=_gates)
     verb.add_argument("studies", nargs="+", metavar="study", help="names of studies, or paths of their .toml files")
+    verb.add_argument("--results", type=Path, default=RESULTS, help="folder of the lines")
+    verb = verbs.add_parser("page", help="write the tables of all studies into a page of Markdown, below their titles")
+    verb.set_defaults(do=_page)
+    verb.add_argument("page", type=Path, help="the page, docs/results.md; its text between the tables stays")
     verb.add_argument("--results", type=Path, default=RESULTS, help="folder of the lines")
     return parser
 
@@ -95,6 +99,11 @@ def _gates(asked: argparse.Namespace) -> int:
     ]
     usual = GateSection()
     print("\n".join(gates.page(found, usual.lead, usual.plt_loss)))
+    return 0
+
+
+def _page(asked: argparse.Namespace) -> int:
+    pages.refresh(asked.page, asked.results)
     return 0
 
 

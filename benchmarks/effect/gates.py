@@ -88,6 +88,8 @@ def page(runs: Sequence[Boosted], lead: float, loss: float) -> Iterator[str]:
             if found is not None:
                 shown = f"{sign * found.limit + 0.0:.1f} | {_percent(found.passed)} | {_percent(found.stopped)}"
                 yield f"| {what}, {kind} | {shown} |"
+    both = rates(((float(run.lead >= lead and run.loss <= loss), run.gain > 0) for run in runs), 1.0)
+    yield f"| both, recipe | - | {_percent(both.passed)} | {_percent(both.stopped)} |"
 
 
 def _percent(share: float) -> str:
