@@ -23,8 +23,8 @@ SCHEMES: Mapping[str, tuple[str, str, str]] = {
 }
 
 #: rungs of the accuracy ladder above the first, which every integer file stands on: a scale for each channel's weights
-METHOD, BIAS, EQUALIZATION, ROUNDING, PRECISION, TUNING = RUNGS = (
-    "method", "bias-correction", "equalization", "rounding", "precision", "tuning",
+CONSTANT, METHOD, BIAS, EQUALIZATION, ROUNDING, PRECISION, TUNING = RUNGS = (
+    "constant-channels", "method", "bias-correction", "equalization", "rounding", "precision", "tuning",
 )  # fmt: skip
 
 #: key of the metadata in which an ONNX file with integer input or output holds its scale and zero point

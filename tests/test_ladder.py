@@ -1,5 +1,6 @@
 """The accuracy ladder: each rung alone recovers what a network has lost, and a climb stops where the budget is met."""
 
+import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from nbedge import artifact
 from nbedge.artifact import RUNGS
 from nbedge.conversion import Exported, Options, export
 from nbedge.errors import ExportError, GateError
-from nbedge.quantization import Grid, corrected, equalized, folded, layers_of, rounded, tuned
+from nbedge.quantization import Grid, corrected, equalized, folded, layers_of, rounded, settled, tuned
 from nbedge.runtime import answer, of_module, open_file
 from nbedge.verification.agreement import sqnr_db
 from peers import scripts
@@ -140,6 +141,63 @@ def test_a_climb_stops_where_the_budget_is_met(cases: Mapping[str, Case], tmp_pa
     assert json.loads((tmp_path / "logs" / "net.int8.onnx.ladder.json").read_text())["rung"] == "equalization"
 
 
+def with_a_dead_channel(model: nn.Module) -> nn.Module:
+    """Return a network whose first depthwise layer reads a 0 with weights that no integer kernel takes."""
+    found = copy.deepcopy(model)
+    modules = list(found.modules())
+    depthwise = next(m for m in modules if isinstance(m, nn.Conv2d) and m.groups > 1)
+    before = [m for m in modules[: modules.index(depthwise)] if isinstance(m, nn.BatchNorm2d)][-1]
+    before.weight.data[0], before.bias.data[0] = 0, -1
+    depthwise.weight.data[0] = 1e6
+    return found
+
+
+@pytest.mark.group("export")
+@pytest.mark.parametrize("format", ["onnx", "tflite"])
+def test_weights_of_dead_channels_go_where_no_kernel_takes_them(
+    cases: Mapping[str, Case], tmp_path: Path, format: str
+) -> None:
+    case = cases["fashion_mnist, control"]
+    dead = with_a_dead_channel(case.net.model)
+    exported = case.exported(tmp_path, format, "int8", Options(), dead)
+    ladder = exported.artifact.ladder
+    assert ladder["met"]
+    if format == "onnx":  # ONNX Runtime multiplies in float: nothing has to be done
+        assert (ladder["rung"], exported.artifact.remedies) == ("per-channel", ())
+        return
+    first, second = ladder["attempts"]
+    assert (first["loss"], first["sqnr_db"], first["passed"]) == (None, None, False)
+    assert second["detail"] == "weights of constant channels removed: 1"
+    assert exported.artifact.remedies == ("constant-channels",)
+    assert any("constant channels" in edge.candidate for edge in exported.edges)
+    wanted = answer(of_module(dead, case.net.preprocessing.shape), case.held)
+    assert sqnr_db(wanted, answer(open_file(exported.artifact.path), case.held)) > 20
+
+
+@pytest.mark.group("export")
+def test_a_file_that_cannot_be_loaded_is_not_kept(cases: Mapping[str, Case], tmp_path: Path) -> None:
+    case = cases["fashion_mnist, control"]
+    dead = with_a_dead_channel(case.net.model)
+    with pytest.raises(GateError, match=r"net.int8.tflite is not kept: it was written, but cannot be run \("):
+        case.exported(tmp_path, "tflite", "int8", Options(rungs=("bias-correction",)), dead)
+    assert not list(tmp_path.glob("net.*"))
+
+
+def test_only_what_is_constant_loses_its_weights(cases: Mapping[str, Case]) -> None:
+    case = cases["fashion_mnist, control"]
+    x = torch.from_numpy(case.seen)
+    network = folded(with_a_dead_channel(case.net.model), (1, 28, 28))
+    found = settled(network, x)
+    assert found.channels == 1
+    changed = [
+        (new.weight != old.weight).flatten(1).any(1).nonzero().flatten().tolist()
+        for old, new in zip(layers_of(network), layers_of(found.module), strict=True)
+    ]
+    assert [channels for channels in changed if channels] == [[0]]
+    torch.testing.assert_close(found.module(x), network(x))
+    assert settled(found.module, x).channels == 0
+
+
 @pytest.mark.group("export")
 def test_without_labels_the_budget_is_a_share_of_changed_answers(cases: Mapping[str, Case], tmp_path: Path) -> None:
     case = cases["fashion_mnist, spread"]
@@ -175,7 +233,7 @@ def test_a_network_whose_batch_is_fixed_is_refused() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [({"budget": -1.0}, "the budget is -1.0 points; give 0 or more"),
-     ({"rungs": ("adaround",)}, "the accuracy ladder has no rung 'adaround'; choose from method, bias-correction")],
+     ({"rungs": ("adaround",)}, "the accuracy ladder has no rung 'adaround'; choose from constant-channels, method")],
 )  # fmt: skip
 def test_options_of_the_ladder_are_checked(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(ExportError, match=said):

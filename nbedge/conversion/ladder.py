@@ -14,7 +14,7 @@ from nbedge.conversion.chain import methods, steps
 from nbedge.conversion.layerwise import LayerLoss, layers_before_and_after, worst_layers
 from nbedge.conversion.options import Options
 from nbedge.conversion.remedies import Remedies
-from nbedge.conversion.workshop import Exported, Progress, Workshop
+from nbedge.conversion.workshop import Exported, Progress, Workshop, loads
 from nbedge.errors import ExportError, GateError, InputError
 from nbedge.graph import READABLE
 from nbedge.quantization import Grid
@@ -120,9 +120,9 @@ class Made:
 
     @property
     def sqnr_db(self) -> float:
-        """Worst of all kernels."""
+        """Worst of all kernels; minus infinity of a file that nothing could run."""
         found = [c.value for e in self.exported.edges for c in e.checks if c.name.startswith("SQNR, real")]
-        return min(found, default=math.nan)
+        return min(found, default=-math.inf)
 
 
 @dataclass(slots=True, eq=False)
@@ -162,7 +162,7 @@ class Ladder:
                 if self._met(best):
                     break
         layers: tuple[LayerLoss, ...] = ()
-        if best is not first:
+        if best is not first and loads(first.exported):
             layers = layers_before_and_after(first.work, first.exported, best.work, best.exported)
         climb = Climb(self.options.budget, self._met(best), rung, tuple(attempts), layers)
         if len(attempts) > 1 or not climb.met:
@@ -196,7 +196,8 @@ class Ladder:
             return
         for detail, state in states:
             name = best.exported.artifact.path.name
-            self.progress(f"{name}: loses {best.loss:.2f} points; {rung}{f' ({detail})' if detail else ''}")
+            state_of_it = f"loses {best.loss:.2f} points" if loads(best.exported) else "cannot be loaded"
+            self.progress(f"{name}: {state_of_it}; {rung}{f' ({detail})' if detail else ''}")
             try:
                 yield self._made(state, best.exported, grid, detail)
             except (ExportError, GateError, InputError) as error:

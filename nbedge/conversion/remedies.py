@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from nbedge.artifact import BIAS, EQUALIZATION, ROUNDING, TUNING
+from nbedge.artifact import BIAS, CONSTANT, EQUALIZATION, ROUNDING, TUNING
 from nbedge.errors import ExportError
-from nbedge.quantization import Grid, corrected, equalized, folded, rounded, tuned
+from nbedge.quantization import Grid, corrected, equalized, folded, rounded, settled, tuned
 from nbedge.verification import Equivalence, Limits, verify
 
 Array = NDArray[np.float32]
@@ -52,36 +52,44 @@ class Remedies:
     limits: Limits
 
     def treated(self, remedies: Collection[str], grid: Grid) -> Treated:
-        """Return the network after some remedies: equalization first, then what depends on the weights.
+        """Return the network after some remedies: those that keep its answers first, then what depends on the weights.
 
         Raises:
-            ExportError: torch cannot trace it for any number of inputs, or equalization would change its answers.
+            ExportError: torch cannot trace it for any number of inputs, there is nothing to do, or its answers would
+                change.
         """
         if not remedies:
             return Treated(self.model)
         network, x = folded(self.model, self.seen.shape[1:]), torch.from_numpy(self.seen)
-        edges, detail = [], ""
+        edges, details = [], []
+        if CONSTANT in remedies:
+            still = settled(network, x)
+            if not still.channels:
+                raise ExportError("no channel is the same for every input")
+            details.append(f"weights of constant channels removed: {still.channels}")
+            edges.append(self._same(still.module, "without the weights of constant channels"))
+            network = still.module
         if EQUALIZATION in remedies:
             equal = equalized(network, x)
             if not equal.tensors:
                 raise ExportError(f"no channels can be scaled; {equal.skipped} tensors are clipped or read otherwise")
-            detail = f"{equal.tensors} tensors equalized, {equal.skipped} clipped or read otherwise"
-            edges.append(self._same(equal.module))
+            details.append(f"{equal.tensors} tensors equalized, {equal.skipped} clipped or read otherwise")
+            edges.append(self._same(equal.module, "equalized"))
             network = equal.module
         if TUNING in remedies:
-            return Treated(tuned(network, torch.from_numpy(self.learn()), grid), tuple(edges), detail)
+            return Treated(tuned(network, torch.from_numpy(self.learn()), grid), tuple(edges), ", ".join(details))
         network = rounded(network, x, grid) if ROUNDING in remedies else network
         network = corrected(network, x, grid) if BIAS in remedies else network
-        return Treated(network, tuple(edges), detail)
+        return Treated(network, tuple(edges), ", ".join(details))
 
-    def _same(self, module: nn.Module) -> Equivalence:
-        """Return the verdict on a network that must answer as before.
+    def _same(self, module: nn.Module, how: str) -> Equivalence:
+        """Return the verdict on a network that must answer as before; `how` says what became of it.
 
         Raises:
             ExportError: it does not.
         """
-        edge = verify(self.model, module, self.held, limits=self.limits).named(self.name, f"{self.name}, equalized")
+        edge = verify(self.model, module, self.held, limits=self.limits).named(self.name, f"{self.name}, {how}")
         if not edge:
             worst = edge.failures()[0]
-            raise ExportError(f"the equalized network answers otherwise ({worst.name} {worst.value:.3g} {worst.unit})")
+            raise ExportError(f"the network answers otherwise {how} ({worst.name} {worst.value:.3g} {worst.unit})")
         return edge

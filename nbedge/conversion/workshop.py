@@ -1,5 +1,6 @@
 """Workshop: files are made in a temporary folder, each verified; those that pass are moved to where they are wanted."""
 
+import math
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +28,11 @@ from nbedge.tracing import evaluating
 from nbedge.verification import (
     REAL,
     TARGETS,
+    Check,
     Equivalence,
     Families,
     Limits,
+    Verdict,
     claimed_kernels,
     declared,
     linted,
@@ -43,6 +46,8 @@ from nbedge.verification.lint import lacking
 Progress = Callable[[str], None]
 #: setting of a batch of any size
 DYNAMIC = "dynamic"
+#: name of the check that a file failed which its runtime does not load
+LOADS = "loads"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +166,7 @@ class Workshop:
         try:
             runner = step.exporter.open(path)
         except InputError as error:
-            reason = str(error).partition("; export")[0]
-            raise ExportError(
-                f"{path.name} was written, but cannot be run: {reason.replace(str(path), 'it')}; channels that are the "
-                "same for every input can have weights too large for integers: look at the spread of weights that "
-                "nbedge verify reports, or export other schemes"
-            ) from error
+            return self._unloadable(step, scheme, before, str(error).partition("; export")[0])
         made = Artifact(
             path, step.exporter.produces, scheme, runner.inputs, runner.outputs, self.asked.preprocessing, self.classes,
             before.name,
@@ -187,6 +187,17 @@ class Workshop:
         judged = (replace(first, checks=(*declared(before, after), *first.checks)), *others)
         edges = (*self.edges, *(() if bytes_of_it is None else (bytes_of_it,)), *judged)
         return Exported(replace(made, verdicts=tuple(map(_verdict, edges))), edges)
+
+    def _unloadable(self, step: Step, scheme: str, before: Subject, reason: str) -> Exported:
+        """Return a file that its runtime does not load, which is one more way to fail."""
+        path = self.places.path(step, scheme)
+        check = Check(LOADS, Verdict.FAIL, math.nan, detail=reason.replace(str(path), "it"))
+        edges = (*self.edges, Equivalence(before.name, path.name, step.exporter.produces, (check,)))
+        made = Artifact(
+            path, step.exporter.produces, scheme, (), (), self.asked.preprocessing, self.classes, before.name,
+            head=self.asked.head, task=self.task,
+        )  # fmt: skip
+        return Exported(made, edges)
 
     def refuse(self, exported: Exported, log: Path) -> None:
         """Refuse a file that has failed.
@@ -213,6 +224,10 @@ class Workshop:
     def _refuse_failed(self, edge: Equivalence, path: Path, log: Path) -> None:
         if not edge and edge.failures()[0].name != RUNTIME:
             worst = edge.failures()[0]
+            if worst.name == LOADS:
+                raise GateError(
+                    f"{path.name} is not kept: it was written, but cannot be run ({worst.detail}); see {log}"
+                )
             raise GateError(
                 f"{path.name} is not kept: {worst.name} is {worst.value:.4g} {worst.unit} (limit {worst.limit}), "
                 f"{worst.detail}, in {edge.kernels} against {edge.reference}; see {log}"
@@ -255,6 +270,11 @@ class Workshop:
         kept = replace(exported.artifact, path=target).sealed()
         kept.write_sidecar()
         return Exported(kept, exported.edges)
+
+
+def loads(exported: Exported) -> bool:
+    """Return whether the runtime of a file loads it."""
+    return all(check.name != LOADS for edge in exported.edges for check in edge.checks)
 
 
 def within_ladder(scheme: str) -> bool:
