@@ -153,7 +153,7 @@ def test_every_kind_ends_with_what_it_says(few: Path, tmp_path: Path) -> None:
     }
     methods: dict[str, Any] = {kind: {"kind": kind} for kind in KINDS}
     methods |= {"same-cost": {"kind": "same-cost", "of": "netbooster"}, "raised": {"kind": "raised", "of": "taught"}}
-    for kind in ("pretrained", "boosted-transfer"):
+    for kind in ("pretrained", "boosted-transfer", "giant-transfer"):
         methods[kind]["before"] = 0.2
     wanted = study.Study("kinds", ("q1",), told["data"], methods, (0,), 2, learning_rate=0.1, batch=50, warmup=0.1)
     datasets = {name: pictures.load(w, f"npz:{few}", tmp_path) for name, w in wanted.pictures.items()}

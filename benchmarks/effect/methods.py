@@ -414,6 +414,22 @@ class BoostedTransfer:
 
 
 @dataclass(frozen=True, slots=True)
+class GiantTransfer:
+    """The giant in both trainings, never made linear: what a boosted transfer could hand down at best."""
+
+    ends: ClassVar[str] = GIANT
+    before: float = 20.0
+    sites: Sites = PUBLISHED
+
+    def phases(self, epochs: float) -> tuple[Phase, ...]:
+        """Return both trainings."""
+        return (
+            Phase("source giant", self.before, Expand(self.sites), first=True),
+            Phase("target giant", epochs, NewHead()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class NetAug:
     """The tiny network, trained inside wider ones that share its weights: see `effect.widening`.
 
@@ -439,6 +455,7 @@ KINDS: dict[str, type[Method]] = {
     "learned-slopes": LearnedSlopes,    "rounds": Rounds, "linear": Linear,
     "straight": Straight, "branched": Branched, "taught": Taught, "teacher-free": TeacherFreed, "pruned": Pruned,
     "netaug": NetAug, "pretrained": Pretrained, "boosted-transfer": BoostedTransfer,
+    "giant-transfer": GiantTransfer,
 }  # fmt: skip
 #: word in a study -> class of methods around another one, which the key `of` names
 AROUND: dict[str, type[SameCost] | type[Raised]] = {"same-cost": SameCost, "raised": Raised}
