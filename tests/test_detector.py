@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,14 @@ def test_a_detector_is_rehearsed_on_generated_boxes(tmp_path: Path, few: str) ->
     (tmp_path / "recipe.toml").write_text(recipe(few))
     call("run", "recipe.toml", "--out", "out", "--dry-run", cwd=tmp_path)
     call("run", "recipe.toml", "--out", "out", "--dry-run", "--overwrite", cwd=tmp_path)
+
+
+@pytest.mark.group("path")
+def test_a_recipe_for_few_pictures_with_boxes_leaves_most_to_learn_from(tmp_path: Path, few: str) -> None:
+    call("init", "sample:detector_tiny", "--input", "3x60x80", "--data", few, "--out", "r.toml", cwd=tmp_path)
+    told = tomllib.loads((tmp_path / "r.toml").read_text())
+    assert (told["data"]["calibration"], told["train"]["batch_size"], told["train"]["learning_rate"]) == (3, 16, 0.1)
+    call("run", "r.toml", "--out", "out", "--dry-run", cwd=tmp_path)
 
 
 def refusals(data: str) -> dict[str, tuple[str, tuple[str, ...]]]:

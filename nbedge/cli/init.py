@@ -32,7 +32,7 @@ norm_bias = $bias           # what BatchNorms in front of activations start with
 [data]
 source = $data    # a relative path starts at this file
 validation = 0.1          # share of the training pictures held back for choices
-calibration = 200         # training pictures held back for quantizers
+calibration = $calibration         # training pictures held back for quantizers
 $normalisation
 $phases
 batch_size = $batch
@@ -55,6 +55,8 @@ float_error = 1e-4        # largest max|difference| / RMS of a float file
 sqnr_db = 15.0            # least signal-to-quantization-noise ratio of an integer file
 accuracy_loss = 1.0       # largest loss of an integer file, in percentage points
 """)
+#: pictures for quantizers, at most, and as a share of few
+CALIBRATION, SHARE = 200, 8
 #: the sections that say how giant and tuning are trained; each value with its reason
 KINDS = {
     "quick": Template("""\
@@ -144,16 +146,26 @@ def command(
     splits = load(data, shape)
     arguments, sites, bias = _fitting(model_name, options, shape, splits, kind)
     why = "1, there are no shortcuts" if bias else "0, with shortcuts or without BatchNorms"
-    batch = 256 if len(splits.train) >= 5000 else min(64, len(splits.train))
+    calibration = min(CALIBRATION, max(1, (len(splits.train) + len(splits.calibration)) // SHARE))
+    pictures = len(splits.train) + len(splits.calibration) - calibration
+    batch, rate = _batch_and_rate(splits.task, pictures)
     text = RECIPE.substitute(
         kind=kind, phases=KINDS[kind].substitute(sites=sites), bias=bias, why=why, file=out.name,
         name=_word(model_name), model=_inline(_anchored(model_name)), shape=list(options.shape),
-        arguments=_inline(arguments), data=_inline(anchored(data, Path.cwd())), batch=batch,
-        rate=round(0.4 * batch / 256, 2), normalisation=_normalisation(options),
+        arguments=_inline(arguments), data=_inline(anchored(data, Path.cwd())), calibration=calibration,
+        batch=batch, rate=rate, normalisation=_normalisation(options),
     )  # fmt: skip
     files.write_bytes(out, text.encode())
-    screen.say(f"{out}: {len(splits.classes)} classes, {len(splits.train)} training pictures, {sites} sites")
+    screen.say(f"{out}: {len(splits.classes)} classes, {pictures} training pictures, {sites} sites")
     screen.result({"recipe": str(out), "classes": list(splits.classes), "sites": sites})
+
+
+def _batch_and_rate(task: str, pictures: int) -> tuple[int, float]:
+    """Return those of the samples: a picture with boxes has as many gradients as a batch of small ones with a class."""
+    if task == "detection":
+        return min(16, pictures), 0.1
+    batch = 256 if pictures >= 5000 else min(64, pictures)
+    return batch, round(0.4 * batch / 256, 2)
 
 
 def _fitting(
