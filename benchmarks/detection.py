@@ -3,7 +3,7 @@
 With `--pictures cifar10-jpeg --work WORK` they are trained. The pictures of classes, PICTURES/{train,test}/CLASS/*,
 train the sample's backbone and its giant once. For each seed two runs follow on the sample's blood smears, with its
 recipe: one from scratch, and one that moves both to the detector, beside one from scratch of as many epochs. Each model
-is judged once, on the test pictures. A seed's lines are added to benchmarks/results/detection.jsonl once all of them are
+is judged once, on the test pictures. A seed's lines are added to benchmarks/results/detection.jsonl once all are
 known; what is there is not done again, and a run that was stopped goes on.
 """
 

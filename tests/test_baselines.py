@@ -24,7 +24,7 @@ from nbedge.recipe import (
     read,
     to_toml,
 )
-from nbedge.report import closing, summarize, summary
+from nbedge.report import closing, summarize
 
 WIDER = ({"width_mult": 0.5}, {"width_mult": 0.75})
 RECIPE = Recipe(
@@ -113,7 +113,7 @@ def test_what_is_no_baseline_is_refused(train: tuple[str, ...], wide: tuple[dict
 def test_the_report_knows_them_all() -> None:
     assert closing.BASELINES == BASELINES
     assert set(BASELINES) < set(STAGES)
-    assert tuple(BLOCKS) == summary.MERGED
+    assert tuple(BLOCKS) == closing.LINEAR
 
 
 def test_a_transfer_has_none() -> None:

@@ -123,6 +123,9 @@ def test_the_precision_is_that_of_the_hand() -> None:
     assert judged.per_class["a"] == pytest.approx(0.5 * 51 / 101)
     assert judged.per_class["b"] == 0
     assert judged.map == pytest.approx(0.25 * 51 / 101)
+    # without the first picture nothing is found, without the second one half
+    assert judged.map_error == pytest.approx(math.sqrt(0.5 * 2 * 0.125**2))
+    assert math.isnan(average_precision(found[:1], TRUTH[:1], ("a", "b")).map_error)
 
 
 def test_a_loose_box_counts_at_small_overlaps_only() -> None:
@@ -154,6 +157,15 @@ def test_the_error_of_a_loss_is_that_of_a_jackknife() -> None:
     assert whole == pytest.approx(sides[0].score() - sides[1].score())
     assert 0 < error < 0.3
     assert loss(sides[0], sides[0]) == (0, 0)
+
+
+def test_precisions_of_some_pictures_are_those_of_them_alone() -> None:
+    truth = np.repeat(TRUTH[1:], 4, axis=0)
+    right, wrong = some((0, 0.7, (0.2, 0.2, 0.6, 0.6))), some((0, 0.7, (0.7, 0.7, 0.9, 0.9)))
+    judged = Evaluated([wrong, right, right, wrong], truth, 1)
+    assert judged.score(np.array([1, 2])) == pytest.approx(1)
+    assert judged.score(np.array([0, 3])) == 0
+    assert judged.score() == pytest.approx(Evaluated([wrong, right, right, wrong], truth, 1).score())
 
 
 def test_boxes_that_one_side_has_alone_are_counted() -> None:

@@ -162,6 +162,15 @@ def test_closing_says_plainly_that_nothing_was_gained(run: Path) -> None:
     assert "standard error of 0.8 points" in said
 
 
+def test_closing_does_not_blame_plt_where_there_is_none(run: Path) -> None:
+    put(run / "plan.json", {"sites": [{"layer": "a", "block": "branches"}, {"layer": "b", "block": "linear"}]})
+    said = report.summarize(run).closing()
+    assert "its blocks are linear from the start" in said
+    assert "giant" not in said
+    put(run / "plan.json", {"sites": [{"layer": "a", "block": "branches"}, {"layer": "b", "block": "basic"}]})
+    assert "The giant itself" in report.summarize(run).closing()
+
+
 def test_closing_calls_a_gain_one_seed(tmp_path: Path) -> None:
     said = report.summarize(whole_run(tmp_path / "run", control=0.865, contracted=0.877)).closing()
     assert "gains 1.2 points" in said

@@ -1,6 +1,7 @@
 """ExecuTorch (.pte) in float32 and int8, by torch's own quantizer, delegated to XNNPACK; straight from torch."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ import numpy as np
 from nbedge.artifact import TensorSpec
 from nbedge.errors import ExportError, needs
 from nbedge.exporter import Job
-from nbedge.runtime import Arrays, Runner, layout, open_where_installed, unreadable
+from nbedge.runtime import Arrays, Runner, layout, of_program, open_where_installed, unreadable
 
 EXTRA = "executorch"
 #: the method of a program that is written and run
 FORWARD = "forward"
+#: a method that gives the names of several outputs, as JSON: a program numbers them
+NAMES = "output_names"
 #: operators that multiply and accumulate, as ExecuTorch calls them: all must be XNNPACK's
 COMPUTING = ("aten.convolution", "aten.linear", "aten.addmm", "aten.mm", "aten.bmm", "aten.matmul")
 #: torch's number of a type -> numpy name
@@ -44,11 +47,10 @@ class ExecuTorchExporter:
             import torch
 
             from nbedge_exporters.executorch_quantizer import quantized
-        program = torch.export.load(job.source)
+        program, names = torch.export.load(job.source), [spec.name for spec in of_program(job.source).outputs]
         for scheme, target in job.targets.items():
-            target.write_bytes(
-                _delegated(program if scheme == "fp32" else quantized(program, np.load(job.calibration)))
-            )
+            made = program if scheme == "fp32" else quantized(program, np.load(job.calibration))
+            target.write_bytes(_delegated(made, names))
 
     def open(self, path: Path) -> Runner:
         """Run a file in ExecuTorch, in its own environment if it is not installed here."""
@@ -58,8 +60,8 @@ class ExecuTorchExporter:
 exporter = ExecuTorchExporter()
 
 
-def _delegated(program: Any) -> bytes:
-    """Return the file of a program, all that XNNPACK can compute left to it.
+def _delegated(program: Any, names: Sequence[str]) -> bytes:
+    """Return the file of a program with these outputs, all that XNNPACK can compute left to it.
 
     Raises:
         ExportError: it cannot compute an operator that multiplies and accumulates.
@@ -67,7 +69,8 @@ def _delegated(program: Any) -> bytes:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
-    edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+    told = {NAMES: json.dumps(names)} if len(names) > 1 else {}
+    edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=told)
     called = (node.target.__name__ for node in edge.exported_program().graph.nodes if node.op == "call_function")
     left = sorted({name for name in called if name.startswith(COMPUTING)})
     if left:
@@ -92,7 +95,8 @@ def run_file(path: Path) -> Runner:
         raise unreadable(path, "ExecuTorch", error) from error
     about = method.metadata
     inputs = _specs("input", [about.input_tensor_meta(i) for i in range(about.num_inputs())])
-    outputs = _specs("output", [about.output_tensor_meta(i) for i in range(about.num_outputs())])
+    given_names = json.loads(program.load_method(NAMES).execute([])[0]) if NAMES in program.method_names else []
+    outputs = _specs("output", [about.output_tensor_meta(i) for i in range(about.num_outputs())], given_names)
 
     def run(arrays: Arrays) -> Arrays:
         given = [torch.from_numpy(arrays[spec.name]) for spec in inputs]
@@ -102,8 +106,8 @@ def run_file(path: Path) -> Runner:
     return Runner(inputs, outputs, "executorch", run)
 
 
-def _specs(name: str, tensors: list[Any]) -> tuple[TensorSpec, ...]:
-    names = [name] if len(tensors) == 1 else [f"{name}{place}" for place in range(len(tensors))]
+def _specs(name: str, tensors: list[Any], given: Sequence[str] = ()) -> tuple[TensorSpec, ...]:
+    names = given or ([name] if len(tensors) == 1 else [f"{name}{place}" for place in range(len(tensors))])
     return tuple(
         TensorSpec(called, tuple(t.sizes()), DTYPES[t.dtype()], layout(tuple(t.sizes()), "NCHW"))
         for called, t in zip(names, tensors, strict=True)

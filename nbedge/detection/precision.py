@@ -3,7 +3,7 @@
 import contextlib
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ class Precision:
         map: mean over classes and over the overlaps 0.5, 0.55 to 0.95 from which a box counts as found.
         map50: mean over classes, at an overlap of 0.5.
         per_class: class name -> average precision over all overlaps; nan for a class without boxes.
+        map_error: standard error of `map`, by a jackknife; nan of a single picture.
         flips: boxes that the reference has not, or it alone; None without a reference.
     """
 
@@ -35,6 +36,7 @@ class Precision:
     map: float
     map50: float
     per_class: dict[str, float]
+    map_error: float = math.nan
     flips: int | None = None
 
 
@@ -52,7 +54,8 @@ def average_precision(found: Sequence[Detections], labels: Floats, classes: Sequ
     evaluated = Evaluated(found, labels, len(classes))
     table = evaluated.table()
     per_class = {name: _mean(table[:, number]) for number, name in enumerate(classes)}
-    return Precision(len(found), evaluated.boxes, _mean(table), _mean(table[0]), per_class)
+    error = _jackknife(len(found), evaluated.score)
+    return Precision(len(found), evaluated.boxes, _mean(table), _mean(table[0]), per_class, error)
 
 
 class Evaluated:
@@ -77,9 +80,9 @@ class Evaluated:
 
         Overlaps are 0.5, 0.55 to 0.95.
         """
-        chosen = np.arange(self.pictures) if pictures is None else pictures
-        params = self._judge.params
-        params.imgIds = chosen.tolist()
+        every, params = np.arange(self.pictures), self._judge.params
+        # pycocotools takes pictures by their places in this list, and leaves out what it does not know
+        params.imgIds = (every if pictures is None else np.where(np.isin(every, pictures), every, -1)).tolist()
         with contextlib.redirect_stdout(io.StringIO()):
             self._judge.accumulate(params)
         precision = np.asarray(self._judge.eval["precision"])[:, :, :, 0, 0]  # overlaps, recalls, classes
@@ -91,19 +94,24 @@ class Evaluated:
 
 
 def loss(before: Evaluated, after: Evaluated) -> tuple[float, float]:
-    """Return how much precision is lost from one side to the other, and the standard error of that.
+    """Return how much precision is lost from one side to the other, and the standard error of that, by a jackknife."""
+    error = _jackknife(before.pictures, lambda some: before.score(some) - after.score(some))
+    return before.score() - after.score(), error
+
+
+def _jackknife(pictures: int, score: Callable[[NDArray[np.int64]], float]) -> float:
+    """Return the standard error of a score, nan of a single picture.
 
     A delete-a-group jackknife over at most 20 groups of pictures (Efron and Tibshirani, 1993, chapter 11): a precision
     is no mean over pictures, so that no formula gives its error.
     """
-    whole = before.score() - after.score()
-    groups = np.array_split(np.random.default_rng(0).permutation(before.pictures), min(GROUPS, before.pictures))
+    groups = np.array_split(np.random.default_rng(0).permutation(pictures), min(GROUPS, pictures))
     number = len(groups)
     if number < 2:
-        return whole, math.nan
+        return math.nan
     rest = [np.sort(np.concatenate([*groups[:i], *groups[i + 1 :]])) for i in range(number)]
-    parts = np.array([before.score(some) - after.score(some) for some in rest])
-    return whole, float(math.sqrt((number - 1) / number * np.square(parts - parts.mean()).sum()))
+    parts = np.array([score(some) for some in rest])
+    return float(math.sqrt((number - 1) / number * np.square(parts - parts.mean()).sum()))
 
 
 def _mean(values: NDArray[np.float64]) -> float:

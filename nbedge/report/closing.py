@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import sqrt
+from math import isnan
 
+#: blocks that are linear from the start: what is trained is what is contracted
+LINEAR = ("linear", "branches")
 #: rows of a recipe's [baselines]
 BASELINES = ("two-phase", "same-macs", "distilled", "teacher-free", "linear", "branches", "netaug")
 
@@ -23,13 +25,29 @@ class Choice:
     stopped: str
 
 
-def text(scores: Mapping[str, float], pictures: int, choice: Choice | None = None) -> str:
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How far the test pictures can be trusted.
+
+    Attributes:
+        pictures: how many.
+        error: standard error of the control's score, a fraction; nan where it is unknown.
+        metric: that the error is of.
+    """
+
+    pictures: int
+    error: float
+    metric: str
+
+
+def text(scores: Mapping[str, float], sampling: Sampling, choice: Choice | None = None, linear: bool = False) -> str:
     """Say what the run shows.
 
     Args:
         scores: model -> what it is judged by, a fraction.
-        pictures: number of test pictures behind each.
+        sampling: of the test pictures behind each.
         choice: which of the models is the product.
+        linear: whether the giant's blocks are linear from the start.
     """
     stopped = choice is not None and bool(choice.stopped)
     if "control" not in scores or ("contracted" not in scores and not stopped):
@@ -41,18 +59,18 @@ def text(scores: Mapping[str, float], pictures: int, choice: Choice | None = Non
     sentences = [choice.why] if choice else []
     if "contracted" in scores:
         gain = _points(scores["contracted"], scores[rival])
-        sentences.append(_gain(name, scores["contracted"], scores[rival], gain))
+        sentences.append(_gain(name, scores["contracted"], scores[rival], gain, linear))
     if rival == "transferred":
         sentences.append(_from_scratch(_points(scores["contracted"], scores["control"]), scores["control"]))
-    if "giant" in scores:
+    if "giant" in scores and not linear:  # else it is the same network halfway through its training
         sentences.append(_giant(_points(scores["giant"], scores["control"]), scores["giant"]))
     if {"pruned", "contracted"} <= scores.keys():
         sentences.append(_pruned(_points(scores["contracted"], scores["pruned"]), scores["pruned"]))
     others = {name: scores[name] for name in BASELINES if name in scores}
     if others:
         sentences.append(_others(others, scores.get("contracted")))
-    if pictures:
-        sentences.append(_sampling(scores["control"], pictures))
+    if not isnan(sampling.error):
+        sentences.append(_sampling(sampling))
     return " ".join(sentences)
 
 
@@ -61,18 +79,23 @@ def _points(score: float, other: float) -> float:
     return round(100 * (score - other), 1) + 0.0
 
 
-def _gain(rival: str, found: float, other: float, gain: float) -> str:
+def _gain(rival: str, found: float, other: float, gain: float, linear: bool) -> str:
     if gain > 0:
         return (
             f"The contracted model gains {gain:.1f} points on the {rival} ({found:.1%} against {other:.1%}) at the "
             "same architecture. One run is one seed, not evidence: seeds differ by about 0.3 to 0.6 points; repeat the "
             "run with other seeds before relying on it."
         )
+    why = (
+        "Contraction has cost nothing, for its blocks are linear from the start: try other learning rates for both, "
+        "or a longer training."
+        if linear
+        else "This is what short runs give: the giant needs many more steps before it overtakes a plainly trained tiny "
+        "model, and only a part of its lead survives the contraction."
+    )
     return (
         f"The contracted model is not better than the {rival}: {found:.1%} against {other:.1%} ({gain:+.1f} points). "
-        "This is what short runs give: the giant needs many more steps before it overtakes a plainly trained tiny "
-        "model, and only a part of its lead survives the contraction. Differences below about one point are inside the "
-        "spread from seed to seed."
+        f"{why} Differences below about one point are inside the spread from seed to seed."
     )
 
 
@@ -102,6 +125,8 @@ def _others(found: Mapping[str, float], contracted: float | None) -> str:
     return f"The same network trained in other ways: {shown}; the contracted model is {lead:+.1f} points from the best."
 
 
-def _sampling(score: float, pictures: int) -> str:
-    error = 100 * sqrt(score * (1 - score) / pictures)
-    return f"The {pictures} test pictures alone leave each accuracy a standard error of {error:.1f} points."
+def _sampling(sampling: Sampling) -> str:
+    return (
+        f"The {sampling.pictures} test pictures alone leave each {sampling.metric} a standard error of "
+        f"{100 * sampling.error:.1f} points."
+    )

@@ -23,6 +23,7 @@ class Records:
         recipe: text of the recipe.
         manifest: name, versions and stages.
         data: classes and number of pictures in each split.
+        plan: which layers are expanded.
         curves: stage -> its record; only those that were trained.
         evaluation: accuracies and sample predictions.
         edges: what verification found, one record an edge, by file name.
@@ -36,6 +37,7 @@ class Records:
     recipe: str | None
     manifest: Json | None
     data: Json | None
+    plan: Json | None
     curves: dict[str, Json]
     evaluation: Json | None
     edges: tuple[Json, ...]
@@ -58,6 +60,7 @@ def read(run: Path) -> Records:
         recipe=recipe.read_text(encoding="utf-8") if recipe.exists() else None,
         manifest=_json(run / "manifest.json"),
         data=_json(run / "data.json"),
+        plan=_json(run / "plan.json"),
         curves={stage: curve for stage in STAGES if (curve := _json(run / "curves" / f"{stage}.json"))},
         evaluation=_json(run / "evaluation.json"),
         edges=_all(run / "verification"),

@@ -1,19 +1,18 @@
 """summarize: the rows, edges and curves of a run, and what they amount to in plain words."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from nbedge.errors import InputError
 from nbedge.report import closing
-from nbedge.report.closing import Choice
+from nbedge.report.closing import LINEAR, Choice, Sampling
 from nbedge.report.records import Json, Records, read
 from nbedge.task import CLASSIFICATION
 
-#: baselines that are contracted, each merge proven
-MERGED = ("linear", "branches")
 #: rows that nothing has to be equal to: they are trained, not derived
-TRAINED = ("control", *(name for name in closing.BASELINES if name not in MERGED), "pruned", "transferred", "giant")
+TRAINED = ("control", *(name for name in closing.BASELINES if name not in LINEAR), "pruned", "transferred", "giant")
 UNJUDGED = "\N{EN DASH}"
 #: the worst first
 _VERDICTS = ("FAIL", "NOT CHECKED", "PASS")
@@ -37,6 +36,7 @@ class Row:
         flips: pictures on which its answer differs from the chosen model's.
         map: mean average precision over overlaps of 0.5 to 0.95, a fraction; of a detector.
         map50: likewise at an overlap of 0.5.
+        map_error: standard error of `map`.
         stability: of the latency, "stable", "noisy", "unusable" or "invalid".
     """
 
@@ -54,6 +54,7 @@ class Row:
     stability: str | None = None
     map: float | None = None
     map50: float | None = None
+    map_error: float | None = None
 
     @property
     def score(self) -> float | None:
@@ -106,6 +107,7 @@ class Summary:
         curves: stage -> its epochs, in the order of training.
         choice: which model is the product; None in runs of an earlier nbedge, and before it is chosen.
         metric: that the models are judged by.
+        linear: whether the giant's blocks are linear from the start.
     """
 
     name: str
@@ -115,12 +117,20 @@ class Summary:
     curves: dict[str, tuple[Epoch, ...]]
     choice: Choice | None = None
     metric: str = CLASSIFICATION.metric
+    linear: bool = False
 
     def closing(self) -> str:
         """Return what the run shows about accuracy, no more than it shows."""
         scores = {row.name: row.score for row in self.rows if row.score is not None}
+        return closing.text(scores, Sampling(self.pictures, self._error(), self.metric), self.choice, self.linear)
+
+    def _error(self) -> float:
+        """Return the standard error of the control's score; nan where it is unknown."""
+        control = next((row for row in self.rows if row.name == "control"), Row("control"))
+        if control.top1 is not None and self.pictures:
+            return math.sqrt(control.top1 * (1 - control.top1) / self.pictures)
         # a precision is no mean over pictures, so that their number does not give its error
-        return closing.text(scores, self.pictures if self.metric == CLASSIFICATION.metric else 0, self.choice)
+        return math.nan if control.map_error is None else control.map_error
 
 
 def summarize(run: Path) -> Summary:
@@ -149,6 +159,7 @@ def of_records(records: Records) -> Summary:
             curves={stage: tuple(map(_epoch, curve["epochs"])) for stage, curve in records.curves.items()},
             choice=_choice(records.choice),
             metric=evaluation.get("metric", CLASSIFICATION.metric),
+            linear=records.plan is not None and all(site["block"] in LINEAR for site in records.plan["sites"]),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{records.path} has a record that nbedge cannot read ({error!r}); run it again") from error
@@ -184,7 +195,10 @@ def _row(evaluated: Json, timed: Json, edges: tuple[Edge, ...], trained: tuple[s
     judged = _worst(edge.verdict for edge in edges if Path(edge.candidate).name in names)
     return Row(
         name=evaluated["name"],
-        **{key: evaluated.get(key) for key in ("parameters", "macs", "top1", "top5", "flips", "map", "map50")},
+        **{
+            key: evaluated.get(key)
+            for key in ("parameters", "macs", "top1", "top5", "flips", "map", "map50", "map_error")
+        },
         **{key: timed.get(key) for key in ("size_bytes", "latency_median_ms", "latency_p90_ms", "peak_rss_bytes")},
         verdict=UNJUDGED if evaluated["name"] in trained else judged,
         stability=timed.get("verdict"),
