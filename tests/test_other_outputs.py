@@ -1,4 +1,4 @@
-"""Networks that are neither classifiers of pictures nor detectors: a dense map, and spectra of speech."""
+"""Several outputs, and what is no classifier of pictures: detectors, a dense map, spectra of speech."""
 
 import json
 import subprocess
@@ -8,8 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+
+from nbedge.checkpoint import load_checkpoint
+from nbedge.conversion import Options, export
+from nbedge.data import load
+from nbedge.environments import ENVIRONMENTS
+from peers.nets import spread
 
 pytest.importorskip("onnx2tf")
+SAMPLE = Path(__file__).parent.parent / "sample_models" / "blood_smears"
 
 NETWORKS = """
 import torch
@@ -99,3 +107,52 @@ def test_spectra_of_speech_pass_through_export_and_verify(tmp_path: Path, networ
     assert {"answers that differ", "accuracy loss"} <= names
     refused = call("export", model, "--input", "1x49x10", "--calib", data, "--input-type", "uint8-image", status=2)
     assert "that of pictures, and the inputs are none" in refused
+
+
+@pytest.mark.group("export")
+@pytest.mark.parametrize(
+    ("options", "environment", "kernels"),
+    [
+        (
+            ("--format", "tflite", "--backend", "onnx2tf,litert", "--quant", "int8"),
+            "litert",
+            "chosen.int8.tflite of litert",
+        ),
+        (("--format", "pte", "--quant", "int8-float-io"), "executorch", "chosen.fp32.pte"),
+    ],
+    ids=["two converters of TFLite agree", "ExecuTorch"],
+)
+def test_the_outputs_of_a_detector_keep_names_and_answers(
+    tmp_path: Path, options: tuple[str, ...], environment: str, kernels: str
+) -> None:
+    if not ENVIRONMENTS[environment].ready:
+        pytest.skip("make setup-environments")
+    data = f"coco:{SAMPLE / 'data'}"
+    model = str(SAMPLE / "chosen.safetensors")
+    out = str(tmp_path / "out")
+    said = call(
+        "export", model, "--calib", data, "--samples", "16", *options, "--out", out, "--name", "chosen", "--json"
+    )
+    (file,) = json.loads(said)["files"]
+    assert {spec["name"] for spec in file["outputs"]} == {"scores", "boxes"}
+    assert kernels in {edge["reference"] for edge in file["verdicts"]}
+    assert {edge["verdict"] for edge in file["verdicts"]} == {"PASS"}
+    judged = json.loads(call("evaluate", file["path"], "--data", data, "--reference", model, "--json"))["rows"][0]
+    assert judged["map"] > 0.35
+    assert judged["flips"] < 0.02 * 2 * judged["boxes"]
+
+
+@pytest.mark.group("export")
+def test_the_ladder_recovers_the_precision_of_a_detector(tmp_path: Path) -> None:
+    detector, about = load_checkpoint(SAMPLE / "chosen.safetensors")
+    splits = load(f"coco:{SAMPLE / 'data'}", about.preprocessing.shape, calibration=32)
+    prepare, test = about.preprocessing, splits.test
+    (made,) = export(
+        spread(detector), torch.zeros(1, *prepare.shape), formats=["onnx"], quant=["int8"], preprocess=prepare,
+        calibration=prepare(splits.calibration.images[:]), check_on=prepare(test.images[:]), labels=test.labels,
+        task="detection", classes=about.classes, out=tmp_path, options=Options(rungs=("equalization",)),
+    )  # fmt: skip
+    first, second = made.artifact.ladder["attempts"]
+    assert second["loss"] <= 1.0 < first["loss"]
+    assert second["sqnr_db"] > first["sqnr_db"] + 5
+    assert made.artifact.ladder["met"]

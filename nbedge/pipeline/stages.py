@@ -35,7 +35,7 @@ from nbedge.pipeline.planning import chosen_plan
 from nbedge.pipeline.stage import Outcome, Stage
 from nbedge.progress import bar
 from nbedge.recipe import Recipe
-from nbedge.runtime import answer_pictures, of_module, open_file
+from nbedge.runtime import Runner, answer_pictures, of_module, open_file
 from nbedge.tracing import cost
 from nbedge.verification import Equivalence, verify
 from nbedge.verification.agreement import REAL, agreement
@@ -140,17 +140,19 @@ def _answers(context: Context) -> dict[str, Outputs]:
         for name in models:
             shown.to(len(found), name)
             found[name] = outputs_of_module(context.load(name), test, context.preprocessing)
-        for path in paths:
-            shown.to(len(found), path.name)
-            found[path.name] = _file_answers(context, path)
+        if paths:
+            like = of_module(context.load("chosen"), context.recipe.model.input)
+            for path in paths:
+                shown.to(len(found), path.name)
+                found[path.name] = _file_answers(context, path, like)
         shown.to(len(found))
     return found
 
 
-def _file_answers(context: Context, path: Path) -> Outputs:
-    """Return the outputs of a file, under the names of the model's."""
-    runner, like = open_file(path), context.load("chosen")
-    names = paired(of_module(like, context.recipe.model.input), runner)
+def _file_answers(context: Context, path: Path, like: Runner) -> Outputs:
+    """Return the outputs of a file, under the names of the model's, `like`."""
+    runner = open_file(path)
+    names = paired(like, runner)
     found = answer_pictures(runner, context.splits.test.images, artifact.read(path).prepared())
     return {old: found[new] for old, new in names.items()}
 
