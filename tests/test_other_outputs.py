@@ -88,6 +88,8 @@ def test_a_dense_map_passes_through_export_and_verify(tmp_path: Path, networks: 
     for file in json.loads(said)["files"]:
         assert {spec["name"] for spec in file["outputs"]} == {"classes", "height"}
         assert (file["preprocessing"], file["task"]) == (None, "")
+        # nothing says what an answer is: a file whose numbers are right enough is within the budget
+        assert len(file["ladder"].get("attempts", [])) <= 1
     files = [str(out / f"map.{name}") for name in ("fp32.onnx", "fp32.tflite", "int8.tflite")]
     judged = json.loads(call("verify", model, *files, "--input", "3x32x48", "--data", data, "--json"))
     names = {check["name"] for edge in judged["edges"] for check in edge["checks"]}

@@ -40,7 +40,7 @@ class Attempt:
         rung: that it stands on.
         detail: what was tried there.
         loss: of top-1 accuracy against the float file, in percentage points of the pictures that it is judged on;
-            without labels, of answers that differ. NaN where no file came about.
+            without labels, of answers that differ. NaN where no file came about, or where its outputs are no answers.
         sqnr_db: of its answers.
         passed: whether all verdicts passed.
         kept: whether the next rungs build on it.
@@ -116,7 +116,7 @@ class Made:
             # of the float network it is reported too, with no limit
             for check in (check for check in checks if check.name == name and check.limit is not None):
                 return check.value
-        return math.inf  # its answers are no numbers, or nothing could run it
+        return math.nan  # its outputs are no answers, or no numbers, or nothing could run it
 
     @property
     def sqnr_db(self) -> float:
@@ -178,7 +178,8 @@ class Ladder:
         return self.work.out / "logs" / f"{exported.artifact.path.name}.ladder.json"
 
     def _met(self, made: Made) -> bool:
-        return made.passed and made.loss <= self.options.budget
+        # what cannot be judged by answers is judged by its numbers alone
+        return made.passed and not made.loss > self.options.budget
 
     def _worth(self, made: Made, more: float = 0.0) -> tuple[bool, bool, float]:
         """Return what files are ranked by: SQNR among those alike, for few pictures tell losses apart."""
@@ -196,8 +197,7 @@ class Ladder:
             return
         for detail, state in states:
             name = best.exported.artifact.path.name
-            state_of_it = f"loses {best.loss:.2f} points" if loads(best.exported) else "cannot be loaded"
-            self.progress(f"{name}: {state_of_it}; {rung}{f' ({detail})' if detail else ''}")
+            self.progress(f"{name} {_said(best)}; {rung}{f' ({detail})' if detail else ''}")
             try:
                 yield self._made(state, best.exported, grid, detail)
             except (ExportError, GateError, InputError) as error:
@@ -251,6 +251,12 @@ class Ladder:
         chain[-1].exempt = state.exempt
         (made,) = work.make_all(chain, lambda _text: None)
         return Made(state, made, work, ", ".join(filter(None, (detail, done))))
+
+
+def _said(made: Made) -> str:
+    if not loads(made.exported):
+        return "cannot be loaded"
+    return "fails its comparison" if math.isnan(made.loss) else f"loses {made.loss:.2f} points"
 
 
 def _grid(base: Exported) -> Grid:
