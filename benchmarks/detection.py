@@ -1,10 +1,11 @@
 """Print the mean average precision of detectors from scratch and from pictures of classes: `benchmarks/detection.py`.
 
 With `--pictures cifar10-jpeg --work WORK` they are trained. The pictures of classes, PICTURES/{train,test}/CLASS/*,
-train the sample's backbone and its giant once. For each seed two runs follow on the sample's blood smears, with its
-recipe: one from scratch, and one that moves both to the detector, beside one from scratch of as many epochs. Each model
-is judged once, on the test pictures. A seed's lines are added to benchmarks/results/detection.jsonl once all are
-known; what is there is not done again, and a run that was stopped goes on.
+train the sample's backbone and its giant, each at the best of three learning rates. For each seed two runs follow on
+the sample's blood smears, with its recipe: one from scratch, and one that moves both to the detector, beside one from
+scratch of as many epochs. Each model is judged once, on the test pictures. A seed's lines are added to
+benchmarks/results/detection.jsonl once all are known; what is there is not done again, and a run that was stopped goes
+on.
 """
 
 import argparse
@@ -23,6 +24,8 @@ from nbedge.benchmark.statistics import mean_interval
 
 SAMPLE = Path(__file__).parent.parent / "sample_models" / "blood_smears"
 RESULTS = Path(__file__).parent / "results" / "detection.jsonl"
+#: learning rates that are tried on the pictures of classes
+RATES = (0.1, 0.2, 0.4)
 #: of the pictures of classes; the plan is the detector's
 BEFORE = """\
 name = "before"
@@ -39,7 +42,7 @@ ratio = 4
 [train]
 giant_epochs = 6
 plt_epochs = 1
-learning_rate = 0.4
+learning_rate = {rate}
 augment = ["shift", "flip"]
 """
 #: run -> model of it -> row of the table; the first row of a run is what the others are compared with
@@ -54,18 +57,28 @@ ROWS = {
 
 def recipes(work: Path) -> dict[str, str]:
     """Return the recipes of both runs: the sample's, and what makes a transfer of it."""
+    before = {name: work / f"before-{best(work, name)}" / f"{name}.safetensors" for name in ("giant", "control")}
     own = (SAMPLE / "recipe.toml").read_text(encoding="utf-8").replace("coco:data", f"coco:{SAMPLE / 'data'}")
     moved = re.sub(r"\[plan\]\n(.+\n)+\n|giant_epochs.*\n", "", own).replace(
         "[train]",
-        f'[transfer]\ngiant = "{work}/before/giant.safetensors"\ncontrol = "{work}/before/control.safetensors"\n'
-        'part = "features"\n\n[train]',
+        f'[transfer]\ngiant = "{before["giant"]}"\ncontrol = "{before["control"]}"\npart = "features"\n\n[train]',
     )
     return {"scratch": own, "moved": moved}
 
 
+def best(work: Path, name: str) -> float:
+    """Return the learning rate at which a model is best on the validation part of the pictures of classes."""
+
+    def reached(rate: float) -> float:
+        curve = json.loads((work / f"before-{rate}" / "curves" / f"{name}.json").read_text())
+        return float(curve["epochs"][-1]["validation_score"])
+
+    return max(RATES, key=reached)
+
+
 def run(recipe: str, out: Path, until: str, seed: int) -> None:
     """Do a run, or go on with it, up to a stage."""
-    path = out.with_suffix(".toml")
+    path = out.parent / f"{out.name}.toml"
     path.write_text(recipe, encoding="utf-8")
     words = [
         str(path),
@@ -132,9 +145,11 @@ def main() -> int:
     if asked.pictures:
         work: Path = asked.work.resolve()
         work.mkdir(parents=True, exist_ok=True)
-        run(BEFORE.format(pictures=asked.pictures.resolve()), work / "before", "giant", 0)
         wanted = sorted(set(range(asked.seeds)) - {row["seed"] for row in rows})
         with ThreadPoolExecutor(asked.jobs) as pool:
+            text = {rate: BEFORE.format(pictures=asked.pictures.resolve(), rate=rate) for rate in RATES}
+            list(pool.map(lambda rate: run(text[rate], work / f"before-{rate}", "giant", 0), RATES))
+            print(*(f"{name}: learning rate {best(work, name)}" for name in ("control", "giant")), sep="\n")
             for found in pool.map(lambda seed: seed_rows(work, seed), wanted):
                 with RESULTS.open("a") as file:
                     file.writelines(f"{json.dumps(row)}\n" for row in found)
