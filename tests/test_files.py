@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 
@@ -57,6 +58,12 @@ def test_json_is_written_whole_and_readable(tmp_path: Path) -> None:
     assert json.loads(text) == {"größe": [1, None]}
     assert "größe" in text
     assert text.endswith("}\n")
+
+
+def test_what_is_no_number_is_null_for_every_reader_of_json(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "a.json", {"a": [math.nan, (1.5, math.inf)], "b": {"c": -math.inf}})
+    found = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
+    assert found == {"a": [None, [1.5, None]], "b": {"c": None}}
 
 
 def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def command(
     arguments, sites, bias = _fitting(model_name, options, shape, splits, kind)
     why = "1, there are no shortcuts" if bias else "0, with shortcuts or without BatchNorms"
     calibration = min(CALIBRATION, max(1, (len(splits.train) + len(splits.calibration)) // SHARE))
-    pictures = len(splits.train) + len(splits.calibration) - calibration
+    pictures = len(load(data, shape, calibration=calibration).train)
     batch, rate = _batch_and_rate(splits.task, pictures)
     text = RECIPE.substitute(
         kind=kind, phases=KINDS[kind].substitute(sites=sites), bias=bias, why=why, file=out.name,

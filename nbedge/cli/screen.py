@@ -1,7 +1,6 @@
 """Screen: where a verb prints; with --json one JSON object goes to stdout and nothing else."""
 
 import functools
-import json
 import os
 import re
 import sys
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nbedge import files
 from nbedge.errors import InputError
 
 SCHEMA_VERSION = 1
@@ -70,7 +70,7 @@ class Screen:
     def result(self, content: Mapping[str, Any]) -> None:
         """Print the JSON object, if it was asked for."""
         if self.as_json:
-            click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **content}, indent=2, ensure_ascii=False))
+            click.echo(files.as_json({"schema_version": SCHEMA_VERSION, **content}))
 
     def _console(self, **options: Any) -> Console:
         if self.plain:  # no_color alone would leave bold and dim, which are escape codes too

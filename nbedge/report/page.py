@@ -71,7 +71,7 @@ def _per_class_metric(metric: str) -> str:
     return metric.removeprefix("m")
 
 
-def _per_class(evaluation: Json | None) -> dict[str, dict[str, float]]:
+def _per_class(evaluation: Json | None) -> dict[str, dict[str, float | None]]:
     return {row["name"]: row.get("per_class") or {} for row in (evaluation or {}).get("rows", [])}
 
 

@@ -125,12 +125,15 @@ def _curves(loss: "Axes", accuracy: "Axes", slope: "Axes", stage: str, first: in
         slope.plot(x, [_number(e.slope) for e in epochs], **look)
 
 
-def classes(per_class: dict[str, dict[str, float]], metric: str) -> str | None:
+def classes(per_class: dict[str, dict[str, float | None]], metric: str) -> str | None:
     """Draw the accuracy on each class (fractions), control against contracted; None if one of them is missing.
 
-    `per_class` is model -> class -> accuracy.
+    `per_class` is model -> class -> accuracy; None for a class without pictures, which is left out.
     """
-    control, contracted = per_class.get("control"), per_class.get("contracted")
+    control, contracted = (
+        {name: share for name, share in per_class.get(model, {}).items() if share is not None}
+        for model in ("control", "contracted")
+    )
     if not control or not contracted:
         return None
     names = [name for name in contracted if name in control]
