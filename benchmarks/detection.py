@@ -10,7 +10,6 @@ on.
 
 import argparse
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -96,7 +95,7 @@ def run(recipe: str, out: Path, until: str, seed: int) -> None:
 def called(*words: str) -> str:
     """Return what nbedge prints."""
     command = [sys.executable, "-m", "nbedge", *words]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ).stdout
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def seed_rows(work: Path, seed: int) -> list[dict[str, Any]]:
@@ -126,12 +125,10 @@ def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
             maps = [100 * row["map"] for row in own.values()]
             half = statistics.mean(100 * row["map50"] for row in own.values())
             mean, low, high = mean_interval([100 * (own[seed]["map"] - first[seed]["map"]) for seed in own])
-            apart = "-" if own is first else f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+            apart = "-" if own is first or len(own) < 2 else f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+            spread = f"{statistics.stdev(maps):.2f}" if len(own) > 1 else "-"
             what = "80 epochs" if kind == "scratch" else "40 epochs"
-            yield (
-                f"| {what} | {model} | {len(own)} | {statistics.mean(maps):.2f} | {statistics.stdev(maps):.2f} | "
-                f"{half:.2f} | {apart} |"
-            )
+            yield (f"| {what} | {model} | {len(own)} | {statistics.mean(maps):.2f} | {spread} | {half:.2f} | {apart} |")
 
 
 def main() -> int:
@@ -154,7 +151,7 @@ def main() -> int:
                 with RESULTS.open("a") as file:
                     file.writelines(f"{json.dumps(row)}\n" for row in found)
                 rows += found
-    print("\n".join(table(rows)))
+    print("\n".join(table(rows)) if rows else "nothing is recorded yet; pass --pictures")
     return 0
 
 

@@ -23,6 +23,7 @@ from nbedge.detection import (
 )
 from nbedge.detection.precision import Evaluated, loss
 from nbedge.task import DETECTION
+from nbedge.verification import REAL, Limits, Verdict, agreement
 
 pytest.importorskip("pycocotools")
 GRID = (6, 8)
@@ -166,6 +167,15 @@ def test_precisions_of_some_pictures_are_those_of_them_alone() -> None:
     assert judged.score(np.array([1, 2])) == pytest.approx(1)
     assert judged.score(np.array([0, 3])) == 0
     assert judged.score() == pytest.approx(Evaluated([wrong, right, right, wrong], truth, 1).score())
+
+
+def test_an_error_that_one_picture_does_not_tell_fails_no_file() -> None:
+    answered = outputs([(0, 2, 3, 3.0, (1, 1, 1, 1))])
+    judged = agreement(
+        {REAL: answered}, {REAL: answered}, quantized=True, limits=Limits(), task=DETECTION, labels=TRUTH[:1]
+    )
+    assert [check.name for check in judged if check.verdict is not Verdict.PASS] == []
+    assert "accuracy loss" in {check.name for check in judged}
 
 
 def test_boxes_that_one_side_has_alone_are_counted() -> None:

@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("pycocotools")
 
+import detection as benchmark  # noqa: E402
 from nbedge.checkpoint import Checkpoint, load_checkpoint, read_metadata, save_checkpoint  # noqa: E402
 from nbedge.expansion import expand  # noqa: E402
 from nbedge.preprocessing import Preprocessing  # noqa: E402
@@ -137,6 +138,18 @@ def test_a_recipe_for_few_pictures_with_boxes_leaves_most_to_learn_from(tmp_path
     told = tomllib.loads((tmp_path / "r.toml").read_text())
     assert (told["data"]["calibration"], told["train"]["batch_size"], told["train"]["learning_rate"]) == (3, 16, 0.1)
     call("run", "r.toml", "--out", "out", "--dry-run", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_table_of_the_benchmark_needs_no_number_of_seeds(seeds: int) -> None:
+    rows = [
+        {"run": kind, "seed": seed, "model": model, "map": 0.25 + 0.01 * seed * ("giant" in model), "map50": 0.5}
+        for kind, models in benchmark.ROWS.items() for model in models.values() for seed in range(seeds)
+    ]  # fmt: skip
+    table = list(benchmark.table(rows))
+    assert len(table) == 2 + 6
+    assert table[2] == f"| 80 epochs | from scratch | {seeds} | 25.00 | {'0.00' if seeds > 1 else '-'} | 50.00 | - |"
+    assert ("+0.50 (-5.85 to +6.85)" in table[3]) == (seeds > 1)
 
 
 def refusals(data: str) -> dict[str, tuple[str, tuple[str, ...]]]:

@@ -35,10 +35,10 @@ def test_a_line_that_was_not_found_leaves_the_page(tmp_path: Path) -> None:
 
 def test_a_study_without_a_heading_is_refused(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("# Results\n", encoding="utf-8")
+    page.write_text(f"# Results\n\n#### {study.read(STUDIES[0]).title}\n", encoding="utf-8")
     with pytest.raises(InputError, match="has no line '### "):
         pages.refresh(page)
-    assert page.read_text(encoding="utf-8") == "# Results\n"
+    assert page.read_text(encoding="utf-8").startswith("# Results\n\n####")
 
 
 @pytest.mark.parametrize("name", STUDIES)

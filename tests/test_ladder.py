@@ -2,9 +2,11 @@
 
 import copy
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,9 +17,13 @@ from torch import fx, nn
 from nbedge import artifact
 from nbedge.artifact import RUNGS
 from nbedge.conversion import Exported, Options, export
+from nbedge.conversion.ladder import Made, State
+from nbedge.conversion.remedies import Remedies
+from nbedge.conversion.workshop import Workshop
 from nbedge.errors import ExportError, GateError
 from nbedge.quantization import Grid, corrected, equalized, folded, layers_of, rounded, settled, tuned
 from nbedge.runtime import answer, of_module, open_file
+from nbedge.verification import Check, Equivalence, Limits, Verdict
 from nbedge.verification.agreement import sqnr_db
 from peers import scripts
 from peers.nets import Net, nets
@@ -175,6 +181,25 @@ def test_a_file_that_cannot_be_loaded_is_not_kept(cases: Mapping[str, Case], tmp
     with pytest.raises(GateError, match=r"net.int8.tflite is not kept: it was written, but cannot be run \("):
         case.exported(tmp_path, "tflite", "int8", Options(rungs=("bias-correction",)), dead)
     assert not list(tmp_path.glob("net.*"))
+
+
+def test_too_few_inputs_do_not_tell_what_is_constant(cases: Mapping[str, Case]) -> None:
+    case = cases["fashion_mnist, control"]
+    alike = np.repeat(case.seen[:1], 50, axis=0)
+    assert settled(folded(case.net.model, (1, 28, 28)), torch.from_numpy(alike)).channels > 10  # all behind the pooling
+    remedies = Remedies(case.net.model, alike, case.held, lambda: alike, "net", Limits())
+    with pytest.raises(ExportError, match="1 different calibration inputs do not tell which channels are constant"):
+        remedies.treated({"constant-channels"}, Grid())
+
+
+def test_the_loss_of_several_outputs_is_the_worst_of_them() -> None:
+    checks = tuple(
+        Check(f"answers that differ, {name}", Verdict.PASS, value, 100) for name, value in (("a", 1), ("b", 4))
+    )
+    edges = (Equivalence("one", "other", "", (Check("answers that differ", Verdict.PASS, 9), *checks)),)
+    file = artifact.Artifact(Path("x.onnx"), "onnx", "int8", (), (), None, (), "")
+    assert Made(State(), Exported(file, edges), cast(Workshop, None)).loss == 4
+    assert math.isnan(Made(State(), Exported(file, ()), cast(Workshop, None)).loss)
 
 
 def test_only_what_is_constant_loses_its_weights(cases: Mapping[str, Case]) -> None:

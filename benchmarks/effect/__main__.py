@@ -46,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--results", type=Path, default=RESULTS, help="folder of the lines")
     verb = verbs.add_parser("page", help="write the tables of all studies into a page of Markdown, below their titles")
     verb.set_defaults(do=_page)
-    verb.add_argument("page", type=Path, help="the page, docs/results.md; its text between the tables stays")
+    verb.add_argument(
+        "page", type=Path, help="the page, docs/results.md; what is written between a title and its tables stays"
+    )
     verb.add_argument("--results", type=Path, default=RESULTS, help="folder of the lines")
     return parser
 

@@ -1,4 +1,4 @@
-"""The tables of all studies, written anew into the page of results; what people wrote beside them stays."""
+"""The tables of all studies, written anew into the page of results; what people wrote in front of them stays."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -7,6 +7,7 @@ from pathlib import Path
 from effect import gates, study, tables
 from effect.results import RESULTS, lines
 from effect.study import Study
+from nbedge import files
 from nbedge.errors import InputError
 from nbedge.recipe import GateSection
 
@@ -18,10 +19,12 @@ BEGINNING = re.compile(r"Control: |#### |Mean validation|No run yet|\d+ runs of 
 def refresh(page: Path, results: Path = RESULTS) -> None:
     """Write the tables of every study that has results below its heading, `### ` and its title, in `page`.
 
+    From the first generated line to the next heading all is replaced.
+
     Raises:
         InputError: the page lacks a heading.
     """
-    text = page.read_text(encoding="utf-8")
+    text = files.existing(page, "the page").read_text(encoding="utf-8")
     runs: list[gates.Boosted] = []
     for path in sorted(results.glob("*.jsonl")):
         wanted, found = study.read(path.stem), lines(path)
@@ -29,7 +32,7 @@ def refresh(page: Path, results: Path = RESULTS) -> None:
         runs += gates.boosted(wanted, found)
     usual = GateSection()
     text = _replaced(text, GATES, list(gates.page(runs, usual.lead, usual.plt_loss)))
-    page.write_text(text, encoding="utf-8")
+    files.write_bytes(page, text.encode())
 
 
 def _tables(wanted: Study, page: Iterator[str]) -> Iterator[str]:
@@ -44,14 +47,14 @@ def _tables(wanted: Study, page: Iterator[str]) -> Iterator[str]:
 
 
 def _replaced(text: str, heading: str, body: Sequence[str]) -> str:
-    before, found, behind = text.partition(f"{heading}\n")
+    found = re.search(rf"^{re.escape(heading)}\n", text, re.MULTILINE)
     if not found:
         raise InputError(f"the page has no line '{heading}'; write it, and what the study asks, first")
-    section, rest = _section(behind.splitlines())
+    section, rest = _section(text[found.end() :].splitlines())
     first = next((i for i, line in enumerate(section) if BEGINNING.match(line)), len(section))
     prose = "\n".join(section[:first]).strip()
     written = re.sub(r"\n{3,}", "\n\n", "\n".join(body).strip())
-    return f"{before}{found}\n{prose}\n\n{written}\n\n" + "\n".join(rest) + "\n"
+    return "\n".join((text[: found.end()], prose, "", written, "", *rest)).rstrip() + "\n"
 
 
 def _section(behind: list[str]) -> tuple[list[str], list[str]]:

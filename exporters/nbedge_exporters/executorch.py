@@ -91,12 +91,12 @@ def run_file(path: Path) -> Runner:
     try:
         program = Runtime.get().load_program(path.read_bytes())
         method = program.load_method(FORWARD)
-    except (RuntimeError, KeyError, OSError) as error:
+        names = json.loads(program.load_method(NAMES).execute([])[0]) if NAMES in program.method_names else []
+    except (RuntimeError, KeyError, OSError, ValueError, TypeError) as error:
         raise unreadable(path, "ExecuTorch", error) from error
     about = method.metadata
     inputs = _specs("input", [about.input_tensor_meta(i) for i in range(about.num_inputs())])
-    given_names = json.loads(program.load_method(NAMES).execute([])[0]) if NAMES in program.method_names else []
-    outputs = _specs("output", [about.output_tensor_meta(i) for i in range(about.num_outputs())], given_names)
+    outputs = _specs("output", [about.output_tensor_meta(i) for i in range(about.num_outputs())], names)
 
     def run(arrays: Arrays) -> Arrays:
         given = [torch.from_numpy(arrays[spec.name]) for spec in inputs]
@@ -107,7 +107,11 @@ def run_file(path: Path) -> Runner:
 
 
 def _specs(name: str, tensors: list[Any], given: Sequence[str] = ()) -> tuple[TensorSpec, ...]:
-    names = given or ([name] if len(tensors) == 1 else [f"{name}{place}" for place in range(len(tensors))])
+    names = (
+        given
+        if len(given) == len(tensors)
+        else ([name] if len(tensors) == 1 else [f"{name}{place}" for place in range(len(tensors))])
+    )
     return tuple(
         TensorSpec(called, tuple(t.sizes()), DTYPES[t.dtype()], layout(tuple(t.sizes()), "NCHW"))
         for called, t in zip(names, tensors, strict=True)

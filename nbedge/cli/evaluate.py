@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nbedge.cli.screen import DASH, Screen, percent, with_screen
+from nbedge.cli.screen import DASH, Screen, number, percent, with_screen
 from nbedge.cli.subject import ModelOptions, model_options, open_subject
 from nbedge.errors import InputError, needs
 from nbedge.subject import Subject, refuse_other_data
@@ -91,11 +91,13 @@ def _show_accuracy(screen: Screen, found: "Mapping[str, Any]", classes: tuple[st
 
 def _show_precision(screen: Screen, found: "Mapping[str, Any]", classes: tuple[str, ...]) -> None:
     rows = [
-        (name, str(p.pictures), str(p.boxes), percent(p.map), percent(p.map50),
+        (name, str(p.pictures), str(p.boxes), percent(p.map), number(100 * p.map_error, "points", 1), percent(p.map50),
          DASH if p.flips is None else str(p.flips))
         for name, p in found.items()
     ]  # fmt: skip
-    screen.table("", ("file", "pictures", "boxes", "mAP@0.5:0.95", "mAP@0.5", "differ from reference"), rows)
+    screen.table(
+        "", ("file", "pictures", "boxes", "mAP@0.5:0.95", "standard error", "mAP@0.5", "differ from reference"), rows
+    )
     per_class = [(name, *(percent(p.per_class[name]) for p in found.values())) for name in classes]
     screen.table("AP@0.5:0.95 per class", ("class", *found), per_class)
 

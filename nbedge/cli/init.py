@@ -141,13 +141,14 @@ def command(
     if options.shape is None:
         raise InputError("init needs to know the size of the pictures; pass --input, for example --input 3x96x96")
     with needs("train"):
-        from nbedge.data import anchored, load
+        from nbedge.data import anchored, read, split
     shape = pictured(options.shape)
-    splits = load(data, shape)
+    source = read(data, shape)
+    splits = split(source, data)
     arguments, sites, bias = _fitting(model_name, options, shape, splits, kind)
     why = "1, there are no shortcuts" if bias else "0, with shortcuts or without BatchNorms"
     calibration = min(CALIBRATION, max(1, (len(splits.train) + len(splits.calibration)) // SHARE))
-    pictures = len(load(data, shape, calibration=calibration).train)
+    pictures = len(split(source, data, calibration=calibration).train)
     batch, rate = _batch_and_rate(splits.task, pictures)
     text = RECIPE.substitute(
         kind=kind, phases=KINDS[kind].substitute(sites=sites), bias=bias, why=why, file=out.name,

@@ -111,11 +111,12 @@ class Made:
     @property
     def loss(self) -> float:
         """See `Attempt`."""
-        checks = [check for edge in self.exported.edges for check in edge.checks]
         for name in ("accuracy loss", "answers that differ"):
-            # of the float network it is reported too, with no limit
-            for check in (check for check in checks if check.name == name and check.limit is not None):
-                return check.value
+            for edge in self.exported.edges:
+                # several outputs have a check each; of the float network they are reported too, with no limit
+                found = [c.value for c in edge.checks if c.name.partition(",")[0] == name and c.limit is not None]
+                if found:
+                    return max(found)
         return math.nan  # its outputs are no answers, or no numbers, or nothing could run it
 
     @property
@@ -217,6 +218,8 @@ class Ladder:
                 raise ExportError("the quantizer has one method only")
             yield from ((method, replace(state, method=method)) for method in others)
         elif rung == PRECISION:
+            if not loads(best.exported):
+                raise ExportError("the file cannot be loaded, so nobody knows which layers lose most")
             kind = self._allowed()
             for number in WORST:
                 exempt = worst_layers(best.work, best.exported, number)
@@ -262,4 +265,4 @@ def _said(made: Made) -> str:
 def _grid(base: Exported) -> Grid:
     bits = 16 if base.artifact.scheme == "int8x16" else 8
     path = base.artifact.path
-    return Grid(largest_step(path), bits) if path.suffix in READABLE else Grid(bits=bits)
+    return Grid(largest_step(path), bits) if path.suffix in READABLE and loads(base) else Grid(bits=bits)

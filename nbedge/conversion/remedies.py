@@ -14,6 +14,8 @@ from nbedge.quantization import Grid, corrected, equalized, folded, rounded, set
 from nbedge.verification import Equivalence, Limits, verify
 
 Array = NDArray[np.float32]
+#: calibration inputs without which too many channels look constant: of a single one all behind a pooling are
+DIFFERENT = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,14 +57,17 @@ class Remedies:
         """Return the network after some remedies: those that keep its answers first, then what depends on the weights.
 
         Raises:
-            ExportError: torch cannot trace it for any number of inputs, there is nothing to do, or its answers would
-                change.
+            ExportError: torch cannot trace it for any number of inputs, there is nothing to do or too little to know it
+                by, or its answers would change.
         """
         if not remedies:
             return Treated(self.model)
         network, x = folded(self.model, self.seen.shape[1:]), torch.from_numpy(self.seen)
         edges, details = [], []
         if CONSTANT in remedies:
+            different = len(np.unique(self.seen.reshape(len(self.seen), -1), axis=0))
+            if different < DIFFERENT:
+                raise ExportError(f"{different} different calibration inputs do not tell which channels are constant")
             still = settled(network, x)
             if not still.channels:
                 raise ExportError("no channel is the same for every input")

@@ -19,7 +19,7 @@ from nbedge.conversion.asked import Asked
 from nbedge.conversion.chain import Step
 from nbedge.conversion.line import Line
 from nbedge.conversion.places import Places
-from nbedge.errors import ExportError, GateError, InputError
+from nbedge.errors import ExportError, GateError, InputError, MissingDependencyError
 from nbedge.graph import read
 from nbedge.runtime import open_file
 from nbedge.subject import Subject
@@ -116,6 +116,8 @@ class Workshop:
             GateError: the two do not agree.
         """
         path, second = exported.artifact.path, other.artifact.path
+        for edge in () if loads(other) else other.edges:
+            self._refuse_failed(edge, second, self.out / "logs")
         quantized = exported.artifact.scheme != "fp32"
         edge = verify(
             open_file(second),
@@ -149,10 +151,11 @@ class Workshop:
             GateError: a file failed that the accuracy ladder can do nothing for.
         """
         versions = self.places.versions(step)
-        judged = [self._judged(step, scheme, versions) for scheme in step.ordered]
-        for exported in judged:
-            if not within_ladder(exported.artifact.scheme):
-                self.refuse(exported, self._log(step))
+        judged = []
+        for scheme in step.ordered:
+            judged.append(self._judged(step, scheme, versions))
+            if not within_ladder(scheme):  # at once: what comes next is compared with it
+                self.refuse(judged[-1], self._log(step))
         return [exported for exported in judged if exported.artifact.scheme in step.kept]
 
     def _log(self, step: Step) -> Path:
@@ -181,6 +184,9 @@ class Workshop:
             bytes_of_it = replace(bytes_of_it, checks=(*bytes_of_it.checks, *extra))
             # before it is run: what TFLite Micro cannot run, it may not even load
             self._refuse_failed(bytes_of_it, path, self._log(step))
+        unreadable = _unreadable(path, kernels)
+        if unreadable:
+            return self._unloadable(step, scheme, before, unreadable)
         first, *others = verify_edges(
             before, after, self.inputs, labels=self.labels, limits=self.limits, kernels=tuple(filter(None, kernels))
         )
@@ -226,7 +232,8 @@ class Workshop:
             worst = edge.failures()[0]
             if worst.name == LOADS:
                 raise GateError(
-                    f"{path.name} is not kept: it was written, but cannot be run ({worst.detail}); see {log}"
+                    f"{path.name} is not kept: it was written, but cannot be run ({worst.detail}); allow more rungs of "
+                    f"the accuracy ladder or export other schemes; see {log}"
                 )
             raise GateError(
                 f"{path.name} is not kept: {worst.name} is {worst.value:.4g} {worst.unit} (limit {worst.limit}), "
@@ -270,6 +277,18 @@ class Workshop:
         kept = replace(exported.artifact, path=target).sealed()
         kept.write_sidecar()
         return Exported(kept, exported.edges)
+
+
+def _unreadable(path: Path, kernels: Sequence[str]) -> str:
+    """Return why some kernels cannot load a file; empty if all that are installed can."""
+    for name in filter(None, kernels):
+        try:
+            open_file(path, name)
+        except MissingDependencyError:
+            continue
+        except InputError as error:
+            return f"{name} kernels: {str(error).partition('; export')[0]}"
+    return ""
 
 
 def loads(exported: Exported) -> bool:

@@ -43,7 +43,11 @@ def load(
     Raises:
         InputError: the source is missing, broken, has fewer than two classes, or pictures of another shape.
     """
-    source = read(spec, shape)
+    return split(read(spec, shape), spec, seed=seed, validation=validation, calibration=calibration)
+
+
+def split(source: Source, spec: str, *, seed: int = 0, validation: float = 0.1, calibration: int = 200) -> Splits:
+    """Split a source that `read` has read of `spec`; arguments and errors are those of `load`."""
     if isinstance(source.train, Pictures) and source.task == CLASSIFICATION:
         _refuse_small_classes(source.train, source.classes, spec)
     rng = np.random.default_rng(seed)

@@ -27,7 +27,7 @@ class Precision:
         map: mean over classes and over the overlaps 0.5, 0.55 to 0.95 from which a box counts as found.
         map50: mean over classes, at an overlap of 0.5.
         per_class: class name -> average precision over all overlaps; nan for a class without boxes.
-        map_error: standard error of `map`, by a jackknife; nan of a single picture.
+        map_error: standard error of `map`, by a jackknife; nan where it tells none.
         flips: boxes that the reference has not, or it alone; None without a reference.
     """
 
@@ -100,7 +100,7 @@ def loss(before: Evaluated, after: Evaluated) -> tuple[float, float]:
 
 
 def _jackknife(pictures: int, score: Callable[[NDArray[np.int64]], float]) -> float:
-    """Return the standard error of a score, nan of a single picture.
+    """Return the standard error of a score; nan of a single picture, or if all there is to find is in one group.
 
     A delete-a-group jackknife over at most 20 groups of pictures (Efron and Tibshirani, 1993, chapter 11): a precision
     is no mean over pictures, so that no formula gives its error.

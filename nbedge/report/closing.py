@@ -127,6 +127,6 @@ def _others(found: Mapping[str, float], contracted: float | None) -> str:
 
 def _sampling(sampling: Sampling) -> str:
     return (
-        f"The {sampling.pictures} test pictures alone leave each {sampling.metric} a standard error of "
+        f"The {sampling.pictures} test pictures alone leave a score ({sampling.metric}) a standard error of "
         f"{100 * sampling.error:.1f} points."
     )
