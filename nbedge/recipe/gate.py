@@ -10,8 +10,8 @@ from nbedge.errors import InputError
 class GateSection:
     """When boosting is given up, on validation pictures alone; the run goes on with the control.
 
-    The defaults let 88 % of the 26 runs of giant and tuning through that gained in the study, and stop 31 % of the
-    other 32 (docs/results.md, "What the gates would have done").
+    The defaults let 82 % of the 44 runs of giant and tuning through that gained in the study, and stop 33 % of the
+    other 43 (docs/results.md, "What the gates would have done").
 
     Attributes:
         lead: points that the giant must be above the control, else it is not linearized; -100 lets every giant through.
