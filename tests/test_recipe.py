@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nbedge.errors import InputError
-from nbedge.recipe import ModelSection, Recipe, literal, read, to_toml
+from nbedge.recipe import ModelSection, Recipe, TransferSection, literal, read, to_toml
 from nbedge.verification import Limits
 
 WHOLE = """
@@ -192,6 +192,12 @@ def test_relative_paths_start_at_the_recipe(tmp_path: Path, monkeypatch: pytest.
     assert found.data.source == f"folder:{tmp_path / 'pictures'}"
     assert found.model.reference == f"{tmp_path / 'nets' / 'mine.py'}:make"
     assert read(write(tmp_path, to_toml(found))) == found  # absolute paths stay
+
+
+def test_a_transfer_keeps_its_part_and_its_checkpoints_start_at_the_recipe(tmp_path: Path) -> None:
+    section = '[transfer]\ngiant = "a/giant.safetensors"\ncontrol = "b.safetensors"\npart = "features"\n'
+    places = str(tmp_path / "a" / "giant.safetensors"), str(tmp_path / "b.safetensors")
+    assert read(write(tmp_path, WHOLE + section)).transfer == TransferSection(*places, "features")
 
 
 @pytest.mark.parametrize(

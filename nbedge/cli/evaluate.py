@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nbedge.cli.screen import DASH, Screen, number, percent, with_screen
+from nbedge.cli.screen import DASH, Screen, percent, with_screen
 from nbedge.cli.subject import ModelOptions, model_options, open_subject
 from nbedge.errors import InputError, needs
 from nbedge.subject import Subject, refuse_other_data
@@ -91,7 +91,7 @@ def _show_accuracy(screen: Screen, found: "Mapping[str, Any]", classes: tuple[st
 
 def _show_precision(screen: Screen, found: "Mapping[str, Any]", classes: tuple[str, ...]) -> None:
     rows = [
-        (name, str(p.pictures), str(p.boxes), percent(p.map), number(100 * p.map_error, "points", 1), percent(p.map50),
+        (name, str(p.pictures), str(p.boxes), percent(p.map), percent(p.map_error), percent(p.map50),
          DASH if p.flips is None else str(p.flips))
         for name, p in found.items()
     ]  # fmt: skip

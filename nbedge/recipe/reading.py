@@ -12,7 +12,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from nbedge import files
 from nbedge.data import anchored
 from nbedge.errors import InputError
-from nbedge.recipe.records import Recipe, TransferSection
+from nbedge.recipe.records import Recipe
 
 
 def read(path: Path) -> Recipe:
@@ -47,7 +47,7 @@ def _anchored(recipe: Recipe, folder: Path) -> dict[str, Any]:
     distill = recipe.distill
     if distill.teacher not in ("", "giant", "virtual"):
         distill = replace(distill, teacher=str((folder / distill.teacher).resolve()))
-    return {"transfer": TransferSection(giant, control), "distill": distill}
+    return {"transfer": replace(recipe.transfer, giant=giant, control=control), "distill": distill}
 
 
 def record(kind: type[Any], table: Any, place: str, prefix: str) -> Any:
