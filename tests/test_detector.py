@@ -152,6 +152,11 @@ def test_the_table_of_the_benchmark_needs_no_number_of_seeds(seeds: int) -> None
     assert ("+0.50 (-5.85 to +6.85)" in table[3]) == (seeds > 1)
 
 
+def test_the_recorded_table_is_on_the_page() -> None:
+    rows = [json.loads(line) for line in benchmark.RESULTS.read_text().splitlines()]
+    assert "\n".join(benchmark.table(rows)) in (ROOT / "docs" / "detection.md").read_text(encoding="utf-8")
+
+
 def refusals(data: str) -> dict[str, tuple[str, tuple[str, ...]]]:
     return {
         "a teacher": (recipe(data, '[distill]\nteacher = "giant"'), ("distill.teacher 'giant' is for classes",)),
