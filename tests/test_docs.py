@@ -54,6 +54,8 @@ TOO_LONG = {
     "PYTHONPATH=benchmarks python -m effect tables confirm-standard",
     "python benchmarks/localization.py",
     "python benchmarks/pruning.py",
+    "PYTHONPATH=benchmarks python benchmarks/detection.py --pictures cifar10-jpeg --work runs/detection",
+    "PYTHONPATH=benchmarks python benchmarks/detection_int8.py",
     "python benchmarks/integer_files.py --cifar10 FOLDER",
     "python benchmarks/tflite_runtime.py",
     "python benchmarks/harness.py --record 200 --loops 10",
