@@ -183,15 +183,16 @@ def test_init_writes_each_kind_of_recipe(here: Path, kind: str, gate: float) -> 
         assert "giant.safetensors" in refused(here, f"run {kind}.toml --out runs/{kind}")
 
 
-def test_init_raises_the_norms_of_a_network_without_shortcuts(here: Path) -> None:
-    (here / "plain.py").write_text(
-        "from torch import nn\n"
-        "def make(num_classes):\n"
-        "    layers = nn.Conv2d(1, 4, 1), nn.BatchNorm2d(4), nn.ReLU()\n"
-        "    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))\n"
-    )
-    answer(here, "init plain.py:make --data folder:pictures --input 1x28x28 --out plain.toml")
-    assert recipe.read(here / "plain.toml").model.norm_bias == 1
+def test_init_raises_the_norms_of_separable_blocks_without_shortcuts(here: Path) -> None:
+    for name, groups, bias in (("separable", 4, 1), ("plain", 1, 0)):
+        (here / f"{name}.py").write_text(
+            "from torch import nn\n"
+            "def make(num_classes):\n"
+            f"    layers = nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 3, groups={groups}), nn.BatchNorm2d(4), nn.ReLU()\n"
+            "    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))\n"
+        )
+        answer(here, f"init {name}.py:make --data folder:pictures --input 1x28x28 --out {name}.toml")
+        assert recipe.read(here / f"{name}.toml").model.norm_bias == bias
 
 
 def test_init_takes_a_model_of_ones_own_with_odd_names(here: Path) -> None:

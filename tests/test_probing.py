@@ -121,9 +121,10 @@ def test_one_way_that_pays_is_enough_and_what_is_linear_needs_no_margin() -> Non
     assert "all of which is left after contraction" in both.why
 
 
-def test_branches_start_with_raised_norms_where_there_are_no_shortcuts() -> None:
+def test_branches_start_with_raised_norms_in_separable_blocks_without_shortcuts() -> None:
     def straight(_seed: int) -> nn.Module:
-        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 676, 10))
+        layers = nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 3, groups=4), nn.BatchNorm2d(4), nn.ReLU()
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * 676, 10))
 
     def biases(make: Callable[[int], nn.Module]) -> set[float]:
         model = networks(make, propose(make(0), X, choose=parse("name:*")), X)[BRANCHES](0)

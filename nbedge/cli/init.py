@@ -146,7 +146,7 @@ def command(
     source = read(data, shape)
     splits = split(source, data)
     arguments, sites, bias = _fitting(model_name, options, shape, splits, kind)
-    why = "1, there are no shortcuts" if bias else "0, with shortcuts or without BatchNorms"
+    why = "1, separable blocks without shortcuts" if bias else "0, with shortcuts, dense layers or no BatchNorms"
     calibration = min(CALIBRATION, max(1, (len(splits.train) + len(splits.calibration)) // SHARE))
     pictures = len(split(source, data, calibration=calibration).train)
     batch, rate = _batch_and_rate(splits.task, pictures)

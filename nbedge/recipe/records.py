@@ -36,7 +36,7 @@ class ModelSection:
         input: channels, height, width.
         arguments: keyword arguments of the factory.
         norm_bias: what the BatchNorms in front of activations start with, of the control too; 1 helps narrow networks
-            without shortcuts, see `nbedge.initialization.raise_norms_`.
+            of separable blocks without shortcuts, see `nbedge.initialization.raise_norms_`.
     """
 
     reference: str
