@@ -100,7 +100,7 @@ giant_epochs = 30         # shorter ones did not pay (docs/results.md), and the 
 plt_epochs = 30           # tuning, in which the slopes rise from 0 to 1
 ramp = 0.25               # over this share of it; the rest, trained at slope 1, regains what the ramp has cost"""),
     "transfer": Template("""\
-[transfer]
+[transfer]                # behind many other pictures, with few labels, a giant kept half of its lead (docs/results.md)
 giant = "giant.safetensors"       # of a run on the data that come first: write its path here
 control = "control.safetensors"   # of the same run, for comparison
 
