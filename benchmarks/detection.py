@@ -79,17 +79,8 @@ def run(recipe: str, out: Path, until: str, seed: int) -> None:
     """Do a run, or go on with it, up to a stage."""
     path = out.parent / f"{out.name}.toml"
     path.write_text(recipe, encoding="utf-8")
-    words = [
-        str(path),
-        "--out",
-        str(out),
-        "--until",
-        until,
-        "--seed",
-        str(seed),
-        *(["--resume"] if out.exists() else []),
-    ]
-    called("run", *words, "--quiet")
+    again = ["--resume"] if out.exists() else []
+    called("run", str(path), "--out", str(out), "--until", until, "--seed", str(seed), *again, "--quiet")
 
 
 def called(*words: str) -> str:

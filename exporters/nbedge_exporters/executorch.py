@@ -107,11 +107,8 @@ def run_file(path: Path) -> Runner:
 
 
 def _specs(name: str, tensors: list[Any], given: Sequence[str] = ()) -> tuple[TensorSpec, ...]:
-    names = (
-        given
-        if len(given) == len(tensors)
-        else ([name] if len(tensors) == 1 else [f"{name}{place}" for place in range(len(tensors))])
-    )
+    numbered = [name] if len(tensors) == 1 else [f"{name}{place}" for place in range(len(tensors))]
+    names = given if len(given) == len(tensors) else numbered
     return tuple(
         TensorSpec(called, tuple(t.sizes()), DTYPES[t.dtype()], layout(tuple(t.sizes()), "NCHW"))
         for called, t in zip(names, tensors, strict=True)

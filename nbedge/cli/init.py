@@ -162,7 +162,7 @@ def command(
 
 
 def _batch_and_rate(task: str, pictures: int) -> tuple[int, float]:
-    """Return those of the samples: a picture with boxes has as many gradients as a batch of small ones with a class."""
+    """Return those that trained the samples."""
     if task == "detection":
         return min(16, pictures), 0.1
     batch = 256 if pictures >= 5000 else min(64, pictures)

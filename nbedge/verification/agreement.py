@@ -140,11 +140,8 @@ def _accuracy(lost: Lost, quantized: bool, limits: Limits) -> Check:
     if not quantized:
         return reported("accuracy loss", loss, "points", detail)
     # a standard error that few pictures do not give makes no allowance
-    passed = (
-        Verdict.PASS
-        if loss - ONE_SIDED_95 * (0.0 if math.isnan(error) else error) <= limits.accuracy_loss
-        else Verdict.FAIL
-    )
+    allowance = 0.0 if math.isnan(error) else ONE_SIDED_95 * error
+    passed = Verdict.PASS if loss - allowance <= limits.accuracy_loss else Verdict.FAIL
     return Check("accuracy loss", passed, loss, limits.accuracy_loss, "points", detail)
 
 
