@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 
 from nbedge.environments import ENVIRONMENTS
 
@@ -57,13 +57,18 @@ class Reader:
 quantize_static(source, target, Reader())
 """
 )
-QUANTIZER = (
+LITERT_TORCH = (
     HEAD
     + """
+import litert_torch, torch
 from ai_edge_quantizer import quantizer, recipe
 from ai_edge_litert.interpreter import Interpreter
-(key, ends), = Interpreter(source).get_signature_list().items()
-q = quantizer.Quantizer(source, recipe.static_wi8_ai8())
+model = litert_torch.to_channel_last_io(torch.export.load(source).module(), args=[0])
+model.training = False
+floats = target + ".fp32.tflite"
+litert_torch.convert(model, (torch.zeros(1, *x.shape[1:]),)).export(floats)
+(key, ends), = Interpreter(floats).get_signature_list().items()
+q = quantizer.Quantizer(floats, recipe.static_wi8_ai8())
 seen = q.calibrate({key: [{ends["inputs"][0]: row[None]} for row in x]})
 q.quantize(seen).export_model(target, overwrite=True)
 """
@@ -81,8 +86,8 @@ torch.onnx.export(net["model"].eval(), (x,), sys.argv[2], input_names=["input"],
                   output_names=["logits"], dynamo=True, external_data=False, verbose=False)
 """
 )
-#: ours: pickle, folder, format, backend ("" for the usual one)
-OURS = (
+#: ours: pickle, folder, format, backend
+EXPORT = (
     NET
     + """
 from nbedge.conversion import Options, export
@@ -95,25 +100,43 @@ except NbedgeError as error:
     print(error)
 """
 )
-#: name -> (script, format of the source, format written)
-PEERS: Mapping[str, tuple[str, str, str]] = {
-    "onnx2tf -oiqt": (ONNX2TF, "onnx", "tflite"),
-    "tensorflow's converter": (TENSORFLOW, "onnx", "tflite"),
-    "onnxruntime's defaults": (ONNXRUNTIME, "onnx", "onnx"),
-    "ai-edge-quantizer's defaults": (QUANTIZER, "tflite", "tflite"),
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """One of our ways: the format it writes, and the backend; "" is the usual one."""
+
+    format: str
+    backend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A peer: its script, what that starts from, the file it writes, the layout of its pictures, its interpreter."""
+
+    script: str
+    source: str
+    format: str
+    layout: str
+    python: str = sys.executable
+
+
+OURS: Mapping[str, Own] = {
+    "nbedge, ONNX": Own("onnx", ""),
+    "nbedge, TFLite": Own("tflite", ""),
+    "nbedge, TFLite by litert": Own("tflite", "litert"),
+}
+PEERS: Mapping[str, Peer] = {
+    "onnx2tf -oiqt": Peer(ONNX2TF, "onnx", "tflite", "nhwc"),
+    "tensorflow's converter": Peer(TENSORFLOW, "onnx", "tflite", "nhwc"),
+    "onnxruntime's defaults": Peer(ONNXRUNTIME, "onnx", "onnx", "nchw"),
+    "litert-torch, ai-edge-quantizer's defaults": Peer(
+        LITERT_TORCH, "torch", "tflite", "nhwc", str(ENVIRONMENTS["litert"].python)
+    ),
 }
 
 
-def run(name: str, source: Path, pictures: Path, target: Path) -> float:
-    """Let a peer write `target`, and return the seconds that its process took.
-
-    Raises:
-        subprocess.CalledProcessError: it failed.
-    """
-    return timed(PEERS[name][0], source, pictures, target)
-
-
-def timed(script: str, *words: object) -> float:
+def timed(script: str, *words: object, python: str = sys.executable) -> float:
     """Return the seconds that a process of a script took.
 
     Raises:
@@ -122,12 +145,6 @@ def timed(script: str, *words: object) -> float:
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "ORT_DISABLE_TELEMETRY": "1"}
     began = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-c", script, *map(str, words)], check=True, capture_output=True,
-        env={**os.environ, **quiet},
-    )  # fmt: skip
+        [python, "-c", script, *map(str, words)], check=True, capture_output=True, env={**os.environ, **quiet}
+    )
     return time.perf_counter() - began
-
-
-def litert_is_here() -> bool:
-    """Return whether nbedge's second backend can run."""
-    return ENVIRONMENTS["litert"].ready
