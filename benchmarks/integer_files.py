@@ -71,10 +71,12 @@ def rows(net: Net, rounds: int, latencies: int) -> Iterator[Row]:
     for tool, path in files.items():
         row: Row = {"net": net.name, "tool": tool, "format": path.suffix[1:], "seconds": seconds[tool]}
         if tool in kept:
-            row |= {"pictures": len(x), "loss": paired(wanted.argmax(1) == labels, right[tool]),
-                    "sqnr_db": float(sqnr_db(wanted, answers[tool])), "bytes": sizes[tool],
-                    "latencies_ms": [_median(m) for m in times[tool]], "peak_rss_bytes": _memory(times[tool]),
-                    "behind": {other: paired(right[other], right[tool]) for other in right if other != tool}}  # fmt: skip
+            row |= {
+                "pictures": len(x), "loss": paired(wanted.argmax(1) == labels, right[tool]),
+                "sqnr_db": float(sqnr_db(wanted, answers[tool])), "bytes": sizes[tool],
+                "latencies_ms": [_median(m) for m in times[tool]], "peak_rss_bytes": _memory(times[tool]),
+                "behind": {other: paired(right[other], right[tool]) for other in right if other != tool},
+            }  # fmt: skip
         yield row
 
 
@@ -103,7 +105,7 @@ def _memory(measured: list[Measurement]) -> float:
 
 
 def made(net: Net, folder: Path, rounds: int) -> tuple[dict[str, Path], dict[str, list[float]]]:
-    """Return the integer file of each tool, which is not there where it was refused, and its seconds, round by round."""
+    """Return the integer file of each tool, absent where it was refused, and its seconds, round by round."""
     pictures, held = net.preprocessing(net.calibration.images[:]), net.validation.spread(HELD)
     inputs = {
         "model": net.model, "preprocess": net.preprocessing, "classes": net.classes, "calibration": pictures,

@@ -21,7 +21,7 @@ OWN = {
 }
 #: net -> tool -> row
 Found = Mapping[str, Mapping[str, Row]]
-BESIDE = ("network", "file", "beside the most accurate peer", "lost more, points", "95 %", "latency / the fastest peer's",
+BESIDE = ("network", "file", "most accurate peer", "loses more than it, points", "95 %", "latency / the fastest peer's",
           "95 %", "export / its converter's own", "95 %")  # fmt: skip
 ALONE = ("network", "file", "top-1 loss, points", "95 %", "SQNR, dB", "latency, ms", "peak memory, kB", "size, kB",
          "export, s")  # fmt: skip
