@@ -73,7 +73,7 @@ def rows(net: Net, rounds: int, latencies: int) -> Iterator[Row]:
         if tool in kept:
             row |= {
                 "pictures": len(x), "loss": paired(wanted.argmax(1) == labels, right[tool]),
-                "sqnr_db": float(sqnr_db(wanted, answers[tool])), "bytes": sizes[tool],
+                "sqnr_db": round(sqnr_db(wanted, answers[tool]), 3), "bytes": sizes[tool],
                 "latencies_ms": [_median(m) for m in times[tool]], "peak_rss_bytes": _memory(times[tool]),
                 "behind": {other: paired(right[other], right[tool]) for other in right if other != tool},
             }  # fmt: skip
@@ -83,7 +83,7 @@ def rows(net: Net, rounds: int, latencies: int) -> Iterator[Row]:
 def paired(before: Right, after: Right) -> dict[str, float]:
     """Return how many points of accuracy are lost, and the margin of its 95 % interval (McNemar's)."""
     lost = before.astype(int) - after
-    return {"points": 100 * float(lost.mean()), "margin": 196 * float(lost.std()) / len(lost) ** 0.5}
+    return {"points": round(100 * lost.mean(), 4), "margin": round(196 * lost.std() / len(lost) ** 0.5, 4)}
 
 
 def timed(files: Mapping[str, Path], rounds: int) -> dict[str, list[Measurement]]:
@@ -97,7 +97,7 @@ def timed(files: Mapping[str, Path], rounds: int) -> dict[str, list[Measurement]
 
 def _median(measured: Measurement) -> float:
     assert measured.latency is not None
-    return measured.latency.median_ms
+    return round(measured.latency.median_ms, 6)
 
 
 def _memory(measured: list[Measurement]) -> float:

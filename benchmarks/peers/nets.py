@@ -1,4 +1,4 @@
-"""The networks: trained ones of the samples, and two whose channels were spoiled on purpose without changing them."""
+"""The networks: trained ones of the samples, and two whose channels were spoiled on purpose."""
 
 import copy
 from collections.abc import Iterator
@@ -86,7 +86,10 @@ def spread(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def outlier(model: nn.Module) -> nn.Module:
-    """Return a MobileNetV2 that computes the same, with one channel between two blocks far larger than the others."""
+    """Return a MobileNetV2 with one channel between two blocks far larger than the others.
+
+    What a ReLU6 gives is added to that channel, unscaled: so it computes something else, and no factor can undo it.
+    """
     model = copy.deepcopy(model).eval()
     before, after = list(model.features)[1:3]  # type: ignore[arg-type]
     *_, norm = (m for m in before.modules() if isinstance(m, nn.BatchNorm2d))

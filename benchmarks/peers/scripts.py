@@ -147,4 +147,4 @@ def timed(script: str, *words: object, python: str = sys.executable) -> float:
     subprocess.run(
         [python, "-c", script, *map(str, words)], check=True, capture_output=True, env={**os.environ, **quiet}
     )
-    return time.perf_counter() - began
+    return round(time.perf_counter() - began, 3)
