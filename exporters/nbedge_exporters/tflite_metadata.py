@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from nbedge.graph.tflite import METADATA
 from nbedge.preprocessing import Preprocessing
 
-#: name of the buffer in the flatbuffer, identifier of the table, and least version of its reader
-BUFFER, IDENTIFIER, LEAST = b"TFLITE_METADATA", b"M001", b"1.0.0"
+#: identifier of the table, and least version of its reader
+IDENTIFIER, LEAST = b"M001", b"1.0.0"
 LABELS = "labels.txt"
 #: name of the output whose numbers are one a class: of a single one, or of those of a detector
 SCORES = "scores"
@@ -31,7 +32,7 @@ def add_(model: Any, preprocessing: Preprocessing, classes: tuple[str, ...]) -> 
     held.data = np.frombuffer(_table(preprocessing, _outputs(model), bool(classes)), np.uint8)
     model.buffers.append(held)
     entry = schema.MetadataT()
-    entry.name, entry.buffer = BUFFER, len(model.buffers) - 1
+    entry.name, entry.buffer = METADATA, len(model.buffers) - 1
     model.metadata = [*(model.metadata or ()), entry]
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 TARGETS = ("onnx", "tflite")
+#: noise pictures that a network is converted with
+NOISE = 32
 
 
 @click.command(name="inspect")
@@ -99,10 +101,10 @@ def _feasible(model: "nn.Module", subject: Subject, target: str) -> dict[str, st
     with needs("all"):
         import torch
 
-        from nbedge.conversion import export
+        from nbedge.conversion import Options, export
         from nbedge.verification import Limits
     channels = subject.shape[0]
-    noise = torch.randn(8, *subject.shape, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(NOISE, *subject.shape, generator=torch.Generator().manual_seed(0))
     prepared = subject.preprocessing or Preprocessing(subject.pictured(), (0.5,) * channels, (0.5,) * channels)
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -115,7 +117,8 @@ def _feasible(model: "nn.Module", subject: Subject, target: str) -> dict[str, st
                 out=Path(folder),
                 formats=(target,),
                 quant=("int8",),
-                limits=Limits(math.inf, -math.inf, math.inf),
+                options=Options(budget=100, rungs=()),
+                limits=Limits(sqnr_db=-math.inf, cosine=-1, flips=100),
             )
         except (GateError, ExportError) as error:
             return {"verdict": "no", "why": str(error)}

@@ -20,7 +20,7 @@ from nbedge.deployment.request import Request, Used
 from nbedge.deployment.resolver import method, operators_of, refuse_lacking
 from nbedge.device.cores import Core
 from nbedge.device.golden import WIDTH, golden
-from nbedge.graph import Graph, read
+from nbedge.graph import Graph, read, without_metadata
 from nbedge.runtime.arena import Arena, measure_arena
 from nbedge.runtime.runner import batches, raw_answers
 from nbedge.runtime.tflite import output_places
@@ -36,6 +36,7 @@ class Model:
 
     Attributes:
         subject: the file.
+        content: of it, without what is for phones.
         graph: of it.
         core: that it is for.
         arena: that TFLite Micro takes here, in bytes.
@@ -43,6 +44,7 @@ class Model:
     """
 
     subject: Subject
+    content: bytes
     graph: Graph
     core: Core
     arena: Arena
@@ -78,7 +80,8 @@ def write(request: Request, folder: Path) -> Used:
     graph = read(file_of(request))
     refuse_lacking(graph)
     subject = subject_of(request)
-    model = Model(subject, graph, core, measure_arena(subject.path), scratch_of(graph, core))
+    content = without_metadata(subject.path)
+    model = Model(subject, content, graph, core, measure_arena(subject.path), scratch_of(graph, core))
     fit = fit_on(model, board) if board else None
     _write_sources(model, folder)
     boxes = write_boxes(subject, folder, "interpreter.output({})->data".format)
@@ -94,7 +97,7 @@ def fit_on(model: Model, board: Board) -> Fit:
         InputError: the board has too little.
     """
     needs = (
-        Need("the model", "flash", model.subject.path.stat().st_size),
+        Need("the model", "flash", len(model.content)),
         Need("TFLite Micro's code", "flash", None),
         Need("the arena", "RAM", model.arena_bytes),
         Need("the stack", "RAM", None),
@@ -109,7 +112,7 @@ def _write_sources(model: Model, folder: Path) -> None:
     fed, answers = _golden(model)
     words = {
         **_words(model), "input_bytes": str(fed.shape[1]), "output_bytes": str(answers.shape[1]),
-        "array": _array(subject.path.read_bytes()),
+        "array": _array(model.content),
     }  # fmt: skip
     write_templates("tflm", {file: file.replace("NAME", name) for file in TEMPLATES}, folder, words)
     for file, text in zip(("golden.h", "golden.c"), golden(name, fed, answers), strict=True):
@@ -123,7 +126,7 @@ def _words(model: Model) -> dict[str, str]:
     subject, kinds = model.subject, operators_of(model.graph)
     calls = "\n".join(f"  if (resolver->{method(kind)}() != kTfLiteOk) return kTfLiteError;" for kind in kinds)
     numbers = {
-        "model_bytes": subject.path.stat().st_size, "arena_bytes": model.arena_bytes, "revision": REVISION,
+        "model_bytes": len(model.content), "arena_bytes": model.arena_bytes, "revision": REVISION,
         "measured_bytes": model.arena.total, "tensor_bytes": model.arena.tensors, "kept_bytes": model.arena.kept,
         "margin_bytes": model.margin_bytes, "scratch_bytes": max(model.scratch, default=0), "count": len(kinds),
     }  # fmt: skip
@@ -138,7 +141,7 @@ def manifest(model: Model) -> dict[str, Any]:
     return {
         "schema_version": 1, "name": subject.name, "source": subject.path.name,
         "source_sha256": files.sha256(subject.path), "kernels": "tflm", "core": model.core.name,
-        "model_bytes": subject.path.stat().st_size, "operators": list(operators_of(model.graph)),
+        "model_bytes": len(model.content), "operators": list(operators_of(model.graph)),
         "arena_bytes": model.arena_bytes, "arena_measured_bytes": model.arena.total,
         "arena_tensor_bytes": model.arena.tensors, "arena_kept_bytes": model.arena.kept,
         "arena_margin_bytes": model.margin_bytes, "arena_measured_with_pointers_of_bytes": 8,

@@ -8,12 +8,12 @@ from nbedge.graph.executorch import read_pte
 from nbedge.graph.macs import KINDS, macs, weight_index
 from nbedge.graph.onnx import cut_onnx, load_onnx, read_onnx
 from nbedge.graph.records import Graph, Operator, Tensor
-from nbedge.graph.tflite import cut_tflite, read_tflite
+from nbedge.graph.tflite import cut_tflite, read_tflite, without_metadata
 from nbedge.graph.weights import weights_type
 
 __all__ = [
     "KINDS", "READABLE", "Graph", "Operator", "Tensor", "cut", "load_onnx", "macs", "read", "weight_index",
-    "weights_type",
+    "weights_type", "without_metadata",
 ]  # fmt: skip
 
 _READERS = {".onnx": read_onnx, ".tflite": read_tflite, ".pte": read_pte}

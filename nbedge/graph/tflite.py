@@ -14,6 +14,8 @@ from nbedge.graph.records import Graph, Operator, Tensor
 #: number of a type in the schema -> numpy name
 _TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 5: "str", 6: "bool", 7: "int16",
           8: "complex64", 9: "int8", 10: "float64", 15: "uint32", 16: "uint16", 17: "int4", 18: "bfloat16"}  # fmt: skip
+#: name under which a file holds its TFLite Metadata; the labels are an archive behind the flatbuffer
+METADATA = b"TFLITE_METADATA"
 #: of a packed type that numpy does not know, the type that its bytes are read as
 _BYTES = {"int4": "uint8", "bfloat16": "uint16", "str": "uint8"}
 
@@ -153,6 +155,25 @@ def cut_tflite(path: Path, inputs: Sequence[str], outputs: Sequence[str], out: P
     model.signatureDefs = None
     with files.appearing(out) as part:
         flatbuffer_utils.write_model(model, str(part))
+
+
+def without_metadata(path: Path) -> bytes:
+    """Return a TFLite file without its TFLite Metadata and labels, which are for phones; others as they are.
+
+    Raises:
+        InputError: it is no TFLite file, or cut short.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model, content = _model(path)
+    described = [entry for entry in model.metadata or () if entry.name == METADATA]
+    if not described:
+        return content
+    model = flatbuffer_utils.read_model(str(path))  # with the buffers that lie behind the flatbuffer
+    for entry in described:
+        model.buffers[entry.buffer].data = None
+    model.metadata = [entry for entry in model.metadata if entry.name != METADATA]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def _needed(model: Any, held: Any, path: Path, names: list[str]) -> list[Any]:
