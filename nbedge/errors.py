@@ -14,9 +14,9 @@
 The number is the exit status of the command line. A message says what is wrong, where, and what to do.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class NbedgeError(Exception):
@@ -26,9 +26,18 @@ class NbedgeError(Exception):
 
 
 class GateError(NbedgeError):
-    """A check ran and failed: a verdict of FAIL, or a limit exceeded."""
+    """A check ran and failed: a verdict of FAIL, or a limit exceeded.
+
+    Attributes:
+        ladder: of an exported file, what was tried to save it, see `nbedge.artifact.Artifact.ladder`.
+    """
 
     exit_status = 1
+
+    def __init__(self, message: str, ladder: Mapping[str, Any] | None = None) -> None:
+        """Say what failed."""
+        super().__init__(message)
+        self.ladder = ladder or {}
 
 
 class InputError(NbedgeError):

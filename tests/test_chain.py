@@ -88,13 +88,42 @@ def test_each_exporter_is_told_its_own_target() -> None:
         (["onnx"], ["int8"], {"target": ("tflm",)}, "unknown target 'tflm': .* know arm, x86-avx2, x86-vnni"),
         (["onnx"], ["fp32"], {"target": ("arm",)}, "unknown target 'arm': .* know no targets"),
         (["onnx"], ["int8"], {"target": ("arm", "x86-vnni")}, "arm and x86-vnni need files of their own"),
+        (["tflite"], ["int8"], {"opset": "23"}, "opset '23' has no effect"),
+        (["tflite"], ["fp32"], {"batch": "dynamic"}, "batch 'dynamic' has no effect"),
+        (["onnx"], ["dynamic"], {"batch": "dynamic"}, "batch 'dynamic' has no effect"),
+        (["onnx"], ["int8x16"], {"operators": "qoperator"}, "operators 'qoperator' has no effect"),
+        (["onnx"], ["int8"], {"backend": ("litert",)}, "the backend litert makes none of these files"),
+        (["onnx"], ["int8"], {"backend": ("onnxruntime", "litert")}, "the backend litert makes none of these files"),
     ],
 )
 def test_options_that_no_exporter_has_are_refused(
     formats: list[str], schemes: list[str], options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ExportError, match=words):
-        chain.steps(formats, schemes, Options(**options))
+        chain.planned(formats, schemes, Options(**options))
+
+
+def test_options_reach_what_they_are_for() -> None:
+    options = Options(batch="dynamic", operators="qoperator", head="softmax", target=("tflm",))
+    made, again = chain.planned(["onnx", "tflite"], ["fp32", "dynamic", "int8", "int8x16"], options)
+    told = {(step.name, scheme): dict(step.settings) for step in made for scheme in step.kept}
+    head, batch, target = {"head": "softmax"}, {"batch": "dynamic"}, {"target": "tflm"}
+    assert told == {
+        ("onnx", "fp32"): {**batch, **head}, ("onnx-dynamic", "dynamic"): {},
+        ("onnx-int8", "int8"): {"operators": "qoperator"}, ("onnx-int8x16", "int8x16"): {},
+        ("tflite", "fp32"): target, ("tflite-quantizer", "dynamic"): target, ("tflite", "int8"): target,
+        ("tflite", "int8x16"): target,
+    }  # fmt: skip
+    assert again == []
+    assert [step.batch for step in made if step.name == "onnx-dynamic"] == ["1"]
+    assert [step.batch for step in made if step.name.startswith("onnx-int8")] == ["dynamic"] * 2
+
+
+def test_what_gives_single_operators_no_other_type_is_not_asked_to() -> None:
+    named = Options(backend=("onnx2tf",), target=("litert",))
+    with pytest.raises(ExportError, match="onnx2tf gives single operators no other type than the scheme's"):
+        chain.steps(["tflite"], ["int8"], named, exempt="float")
+    assert chain.steps(["tflite"], ["int8"], Options(target=("litert",)), exempt="float")[-1].name == "tflite-quantizer"
 
 
 @pytest.mark.parametrize("options", [{"head": "sigmoid"}, {"input_type": "int4"}])

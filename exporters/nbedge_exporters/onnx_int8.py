@@ -1,4 +1,4 @@
-"""Quantized ONNX by ONNX Runtime's quantizer: 8-bit weights per channel; 8-bit, 16-bit or float activations.
+"""Integer ONNX by ONNX Runtime's quantizer: 8-bit weights per channel, activations of 8 or 16 bits.
 
 Which types are right depends on the device. On x64 activations are unsigned, for signed ones are 1.5-2 times slower;
 without VNNI instructions the products of two neighbours saturate at 16 bits, so that weights get 7 bits there; on ARM
@@ -19,7 +19,6 @@ from nbedge.artifact import QUANTIZATION
 from nbedge.errors import ExportError, needs
 from nbedge.exporter import Job
 from nbedge.runtime import Runner, import_onnxruntime, open_file
-from nbedge_exporters.onnx import take_bytes_
 
 #: method -> ONNX Runtime's name of it
 METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
@@ -27,21 +26,24 @@ METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 TARGETS = {"x86-vnni": ("QUInt8", False), "x86-avx2": ("QUInt8", True), "arm": ("QInt8", False)}
 
 
+#: what both ways can be told; the values that are used if none is set come first
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "method": tuple(METHODS), "target": tuple(TARGETS), "input": ("float32", "uint8"), "exempt": ("", "float"),
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class OnnxInt8Exporter:
-    """Writes quantized ONNX from float32 ONNX."""
+    """Writes integer ONNX from float32 ONNX; ONNX has operators of their own for 8 bits only."""
 
     consumes: str = "onnx"
     produces: str = "onnx"
     source: str = "fp32"
-    schemes: frozenset[str] = frozenset({"dynamic", "int8", "int8-float-io", "int8x16"})
+    schemes: frozenset[str] = frozenset({"int8", "int8-float-io"})
     backend: str = "onnxruntime"
     options: Mapping[str, tuple[str, ...]] = field(
-        default_factory=lambda: {
-            "method": tuple(METHODS), "operators": ("qdq", "qoperator"), "target": tuple(TARGETS),
-            "input": ("float32", "uint8"), "exempt": ("", "float"),
-        }
-    )  # fmt: skip
+        default_factory=lambda: {**OPTIONS, "operators": ("qdq", "qoperator")}
+    )
     needs: Mapping[str, str] = field(default_factory=lambda: {"input": "float32"})
     extra: str = "onnx"
     packages: tuple[str, ...] = ("onnx", "onnxruntime")
@@ -50,15 +52,11 @@ class OnnxInt8Exporter:
     def convert(self, job: Job) -> None:
         """Quantize `job.source` with the ranges seen on all of `job.calibration`."""
         import_onnxruntime()  # with its telemetry off
-        if "dynamic" in job.targets:
-            _dynamic(job, job.targets["dynamic"])
-        if job.targets.keys() & {"int8", "int8-float-io"}:
+        if "int8x16" in job.targets:
+            _static(job, "int8x16", "QInt16", "qdq")
+        else:
             activations, _ = TARGETS[job.settings.get("target", "x86-vnni")]
             _static(job, "int8", activations, job.settings.get("operators", "qdq"))
-        if "int8x16" in job.targets:
-            if job.settings.get("operators") == "qoperator":
-                raise ExportError("ONNX has no quantized operators of 16-bit activations; use the operators 'qdq'")
-            _static(job, "int8x16", "QInt16", "qdq")
 
     def open(self, path: Path) -> Runner:
         """Run a file in its usual kernels."""
@@ -66,6 +64,7 @@ class OnnxInt8Exporter:
 
 
 exporter = OnnxInt8Exporter()
+exporter_of_16_bits = OnnxInt8Exporter(schemes=frozenset({"int8x16"}), options=OPTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,43 +77,6 @@ class _Pictures:
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         picture = next(self.rest, None)
         return None if picture is None else {self.name: picture[None]}
-
-
-def _dynamic(job: Job, target: Path) -> None:
-    with needs("onnx"):
-        import onnx
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-    (entry,) = open_file(job.source).inputs
-    if not entry.shape[0]:
-        raise ExportError(
-            "the ranges of a dynamic file are those of a whole batch: answers would depend on the other inputs; "
-            "use the batch 1"
-        )
-    quantize_dynamic(job.source, target, weight_type=QuantType.QInt8)
-    model = onnx.load(target)
-    _scale_channels_(model, onnx.load(job.source))
-    if job.settings.get("input") == "uint8":
-        take_bytes_(model)
-    onnx.checker.check_model(model, full_check=True)
-    target.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def _scale_channels_(model: Any, source: Any) -> None:
-    """Quantize the weights of integer convolutions channel by channel; ONNX Runtime gives them one scale."""
-    from onnx import numpy_helper
-
-    held = {tensor.name: tensor for tensor in model.graph.initializer}
-    floats = {tensor.name: numpy_helper.to_array(tensor) for tensor in source.graph.initializer}
-    for node in (node for node in model.graph.node if node.op_type == "ConvInteger"):
-        name = node.input[1].removesuffix("_quantized")
-        weight = floats[name]
-        rows = np.abs(weight.reshape(len(weight), -1)).max(1)
-        scales = (np.where(rows > 0, rows, 1) / 127).astype(np.float32)
-        along = scales.reshape(-1, *(1,) * (weight.ndim - 1))
-        steps = np.clip(np.rint(weight / along), -127, 127).astype(np.int8)
-        held[node.input[1]].CopyFrom(numpy_helper.from_array(steps, node.input[1]))
-        # it multiplies answers (n, o, h, w)
-        held[f"{name}_scale"].CopyFrom(numpy_helper.from_array(along[None, :, 0], f"{name}_scale"))
 
 
 def _static(job: Job, scheme: str, activations: str, operators: str) -> None:

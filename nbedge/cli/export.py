@@ -1,17 +1,21 @@
 """`nbedge export`: ONNX, TFLite and ExecuTorch files of a checkpoint, each verified before it is kept."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nbedge.artifact import RUNGS, Artifact
+from nbedge.artifact import RUNGS
 from nbedge.cli.screen import Screen, number, verdict, with_screen
 from nbedge.cli.subject import ModelOptions, model_options, open_subject
-from nbedge.errors import InputError, needs
+from nbedge.errors import GateError, InputError, needs
 from nbedge.preprocessing import Preprocessing
 from nbedge.subject import Subject, refuse_other_data
+
+if TYPE_CHECKING:
+    from nbedge.conversion import Exported
 
 
 @click.command(name="export")
@@ -79,23 +83,20 @@ def command(
     if not isinstance(subject.model, nn.Module):
         raise InputError(f"{checkpoint} is an exported file already; export takes a checkpoint or a model reference")
     given = (_prepared if holds_prepared(calib) else _pictures)(subject, calib, samples)
-    exported = export(
-        subject.model, torch.zeros(1, *subject.shape), calibration=given.calibration, preprocess=given.preprocessing,
-        classes=given.classes, out=out, formats=formats.split(","), quant=quant.split(","), check_on=given.held,
-        labels=given.labels, task=given.task, learn_from=given.learn,
-        name=name or Path(checkpoint.rpartition(":")[2]).stem, derived_from=Path(checkpoint).name,
-        options=chosen, overwrite=overwrite, progress=screen.note,
-    )  # fmt: skip
+    try:
+        exported = export(
+            subject.model, torch.zeros(1, *subject.shape), calibration=given.calibration,
+            preprocess=given.preprocessing, classes=given.classes, out=out, formats=formats.split(","),
+            quant=quant.split(","), check_on=given.held, labels=given.labels, task=given.task, learn_from=given.learn,
+            name=name or Path(checkpoint.rpartition(":")[2]).stem, derived_from=Path(checkpoint).name,
+            options=chosen, overwrite=overwrite, progress=screen.note,
+        )  # fmt: skip
+    except GateError as error:
+        _show_ladder(screen, "what was tried", error.ladder)
+        raise
     if len(given.calibration) < samples:
         screen.note(f"{len(given.calibration)} calibration inputs, not {samples}: half of the training part at most")
-    rows = [
-        (str(e.artifact.path), e.artifact.scheme, number(e.artifact.size_bytes / 1000, "kB", 1),
-         verdict(str(Chain(e.edges).verdict)))
-        for e in exported
-    ]  # fmt: skip
-    screen.table("", ("file", "scheme", "size", "verdict"), rows)
-    for e in exported:
-        _show_ladder(screen, e.artifact)
+    _show(screen, exported)
     files = [
         {**e.artifact.to_dict(), "path": str(e.artifact.path), "verification": Chain(e.edges).to_dict()}
         for e in exported
@@ -142,22 +143,53 @@ def _prepared(subject: Subject, calib: str, samples: int) -> Given:
     return Given(seen, held, known, None, subject.preprocessing, subject.classes, subject.task)
 
 
-def _show_ladder(screen: Screen, artifact: Artifact) -> None:
-    """Show what was tried for a file that lost too much at first, and what became of its layers."""
-    climb = artifact.ladder
+def _show(screen: Screen, exported: Sequence["Exported"]) -> None:
+    """Show the files, what was tried for those that lost too much at first, and what their user should know."""
+    from nbedge.verification import Chain
+
+    rows = [
+        (str(e.artifact.path), e.artifact.scheme, number(e.artifact.size_bytes / 1000, "kB", 1),
+         verdict(str(Chain(e.edges).verdict)))
+        for e in exported
+    ]  # fmt: skip
+    screen.table("", ("file", "scheme", "size", "verdict"), rows)
+    for e in exported:
+        name, climb = e.artifact.path.name, e.artifact.ladder
+        if climb:
+            within = "within" if climb["met"] else "over"
+            title = f"{name}: {within} the budget ({climb['budget']:g} points) by {climb['rung']}"
+            _show_ladder(screen, title, climb)
+        for said in _remarks(e):
+            screen.note(f"{name}: {said}")
+
+
+def _show_ladder(screen: Screen, title: str, climb: Mapping[str, Any]) -> None:
     if len(climb.get("attempts", ())) < 2:
         return
-    within = "within" if climb["met"] else "over"
     rows = [
         (a["rung"], a["detail"], number(a["loss"], "points", 2), number(a["sqnr_db"], "dB", 1),
          "kept" if a["kept"] else "")
         for a in climb["attempts"]
     ]  # fmt: skip
-    title = f"{artifact.path.name}: {within} the budget ({climb['budget']:g} points) by {climb['rung']}"
     screen.table(title, ("rung", "tried", "loss", "SQNR", ""), rows)
     layers = [(a["layer"], number(a["before_db"], "dB", 1), number(a["after_db"], "dB", 1)) for a in climb["layers"]]
     if layers:
         screen.table("SQNR of each layer", ("layer", "before", "after"), layers)
+
+
+def _remarks(exported: "Exported") -> Iterator[str]:
+    """Yield what the user of a file that was kept should know."""
+    from nbedge.verification import PADS
+
+    checks = [check for edge in exported.edges for check in edge.checks]
+    over = [c for c in checks if c.name == "accuracy loss" and c.limit is not None and c.value > c.limit]
+    for check in sorted(over, key=lambda c: -c.value)[:1]:
+        yield (
+            f"loses {check.value:.2f} points ({check.detail}), over the budget of {check.limit:g}; it is kept, for on "
+            "so few pictures chance alone does that"
+        )
+    if exported.artifact.scheme.startswith("int8"):
+        yield from {f"{c.value} PAD operators make {c.detail}" for c in checks if c.name == PADS and c.value}
 
 
 def _words(text: str) -> tuple[str, ...]:

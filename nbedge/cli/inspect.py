@@ -121,5 +121,5 @@ def _feasible(model: "nn.Module", subject: Subject, target: str) -> dict[str, st
                 limits=Limits(sqnr_db=-math.inf, cosine=-1, flips=100),
             )
         except (GateError, ExportError) as error:
-            return {"verdict": "no", "why": str(error)}
+            return {"verdict": "no", "why": str(error).partition("; see ")[0]}  # its log goes with the folder
     return {"verdict": "yes", "why": "Every multiply-accumulate and both ends are integers."}

@@ -1,6 +1,6 @@
 """Which exporters run, in which order, to make the files that were asked for."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
@@ -43,6 +43,11 @@ class Step:
         """Its schemes, fp32 first: the others are compared with it."""
         return sorted(self.schemes, key=lambda scheme: (scheme != "fp32", scheme))
 
+    def told(self, option: str) -> str | None:
+        """Return the value of an option, the exporter's usual one if none is set; None of one that it lacks."""
+        known = self.exporter.options.get(option)
+        return self.settings.get(option, known[0]) if known else None
+
     @property
     def batch(self) -> str:
         """The batch of the program that it starts from in the end: "1" or "dynamic"."""
@@ -64,6 +69,7 @@ def steps(
 
     Raises:
         ExportError: a scheme is unknown, or no exporter makes what was asked for, or in the way that was asked for.
+            Options that have no effect are no error here, see `planned`.
     """
     chain = _Chain(options or Options())
     settings = {**chain.options.settings(), **({"exempt": exempt} if exempt else {})}
@@ -74,8 +80,42 @@ def steps(
         if scheme not in SCHEMES:
             raise ExportError(f"unknown scheme {scheme!r}; choose from {', '.join(SCHEMES)}")
         chain.add(format, scheme, settings).kept.add(scheme)
-    chain.refuse_without_effect()
     return chain.found
+
+
+def planned(formats: Sequence[str], schemes: Sequence[str], options: Options) -> tuple[list[Step], list[Step]]:
+    """Return the steps that make every file, and those by which the other backends make the files again.
+
+    Raises:
+        ExportError: as `steps`; or an option, a target or a backend has no effect on these files.
+    """
+    chain, again = steps(formats, schemes, options), []
+    _refuse_without_effect(chain, options)
+    for backend in options.backend[1:]:
+        own = [
+            step for format in formats for scheme in schemes for step in steps_again(backend, format, scheme, options)
+        ]
+        _refuse_idle(backend, own)
+        again += own
+    return chain, again
+
+
+def _refuse_without_effect(found: Sequence[Step], options: Options) -> None:
+    for option, value in options.settings().items():
+        if not any(step.told(option) == value for step in found):
+            raise ExportError(f"{option} {value!r} has no effect on these files; leave it out")
+    known = {target for step in found for target in step.exporter.options.get("target", ())}
+    for target in options.target:
+        if target not in known:
+            shown = f"know {', '.join(sorted(known))}" if known else "know no targets"
+            raise ExportError(f"unknown target {target!r}: the exporters of these files {shown}")
+    for backend in options.backend[:1]:
+        _refuse_idle(backend, [step for step in found if step.exporter.backend == backend])
+
+
+def _refuse_idle(backend: str, made: Sequence[Step]) -> None:
+    if not made:
+        raise ExportError(f"the backend {backend} makes none of these files; leave it out")
 
 
 def steps_again(backend: str, format: str, scheme: str, options: Options) -> list[Step]:
@@ -122,6 +162,8 @@ class _Chain:
     def add(self, format: str, scheme: str, settings: Mapping[str, str], above: tuple[str, ...] = ()) -> Step:
         """Return the step that makes `scheme` in `format`, made with its sources if it is not there yet."""
         name, exporter = exporter_of(format, scheme, self.options.backend[:1], _of_quantizers(settings))
+        if "exempt" in settings and "exempt" not in exporter.options:
+            raise ExportError(f"{exporter.backend} gives single operators no other type than the scheme's")
         if name in above:
             raise ExportError(f"the exporters {', '.join(above)} consume each other's files; uninstall one of them")
         if exporter.source == "own":
@@ -156,14 +198,3 @@ class _Chain:
         if len(meant) > 1:
             raise ExportError(f"the targets {' and '.join(meant)} need files of their own; export for one at a time")
         return {**own, "target": meant[0]} if meant else own
-
-    def refuse_without_effect(self) -> None:
-        """Refuse an option that no exporter of this run has."""
-        for option, value in self.options.settings().items():
-            if not any(option in step.exporter.options for step in self.found):
-                raise ExportError(f"{option} {value!r} has no effect on these files; leave it out")
-        known = {target for step in self.found for target in step.exporter.options.get("target", ())}
-        for target in self.options.target:
-            if target not in known:
-                shown = f"know {', '.join(sorted(known))}" if known else "know no targets"
-                raise ExportError(f"unknown target {target!r}: the exporters of these files {shown}")

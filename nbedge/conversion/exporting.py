@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from nbedge import files
 from nbedge.artifact import SCHEMES
 from nbedge.conversion.asked import Asked
-from nbedge.conversion.chain import Step, require, steps, steps_again
+from nbedge.conversion.chain import planned, require, steps_again
 from nbedge.conversion.ladder import Ladder, Made, State
 from nbedge.conversion.options import Options
 from nbedge.conversion.places import Places, file_name
 from nbedge.conversion.remedies import Remedies
 from nbedge.conversion.workshop import Exported, Progress, Workshop, within_ladder
-from nbedge.errors import ExportError, InputError
+from nbedge.errors import InputError
 from nbedge.evaluation import named
 from nbedge.preprocessing import Preprocessing
 from nbedge.task import CLASSIFICATION, task_of
@@ -95,8 +95,7 @@ def export(
     out, formats, quant, options = Path(out), list(formats), list(quant), options or Options()
     if Path(name).name != name:
         raise InputError(f"{name!r} is no name of a file; give letters, numbers and signs other than '/'")
-    chain = steps(formats, quant, options)
-    again = _again(formats, quant, options)
+    chain, again = planned(formats, quant, options)
     for step in (*chain, *again):
         require(step.exporter)
     for step in chain:
@@ -132,21 +131,6 @@ def export(
         for backend in options.backend[1:]:
             made = [_compared(one, backend, options, progress) for one in made]
         return [work.keep(one.exported) for one in made]
-
-
-def _again(formats: Sequence[str], quant: Sequence[str], options: Options) -> list[Step]:
-    """Return what the other backends make again.
-
-    Raises:
-        ExportError: one of them makes nothing.
-    """
-    found = []
-    for backend in options.backend[1:]:
-        own = [step for format in formats for scheme in quant for step in steps_again(backend, format, scheme, options)]
-        if not own:
-            raise ExportError(f"the backend {backend} makes none of these files; leave it out")
-        found += own
-    return found
 
 
 def _compared(made: Made, backend: str, options: Options, progress: Progress) -> Made:
@@ -189,7 +173,7 @@ def stacked(inputs: Inputs, what: str, shape: tuple[int, ...]) -> NDArray[np.flo
     """Return inputs, or batches of them, as one array (n, *shape).
 
     Raises:
-        InputError: there are none, or they have another shape; `what` names them.
+        InputError: there are none, they have another shape, or are no finite numbers; `what` names them.
     """
     batches = [inputs] if isinstance(inputs, Tensor | np.ndarray) else list(inputs)
     arrays = [np.asarray(batch, np.float32) for batch in batches]
@@ -199,4 +183,8 @@ def stacked(inputs: Inputs, what: str, shape: tuple[int, ...]) -> NDArray[np.flo
     if strange is not None:
         wanted = ", ".join(map(str, ("n", *shape)))
         raise InputError(f"the inputs as {what} are {strange}, the model takes ({wanted}); give inputs of its shape")
-    return np.concatenate(arrays)
+    found = np.concatenate(arrays)
+    if not np.isfinite(found).all():
+        number = int((~np.isfinite(found)).reshape(len(found), -1).any(1).argmax())
+        raise InputError(f"input {number} of those as {what} holds numbers that are not finite; leave such inputs out")
+    return found

@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from nbedge import files
-from nbedge.artifact import BIAS, METHOD, PRECISION, ROUNDING, TUNING
-from nbedge.conversion.chain import methods, steps
+from nbedge.artifact import BIAS, METHOD, PRECISION, ROUNDING, TUNING, Artifact
+from nbedge.conversion.chain import Step, methods, steps
 from nbedge.conversion.layerwise import LayerLoss, layers_before_and_after, worst_layers
 from nbedge.conversion.options import Options
 from nbedge.conversion.remedies import Remedies
@@ -220,7 +220,8 @@ class Ladder:
         elif rung == PRECISION:
             if not loads(best.exported):
                 raise ExportError("the file cannot be loaded, so nobody knows which layers lose most")
-            kind = self._allowed()
+            kind = self._allowed(artifact)
+            self._chain(artifact, replace(state, exempt=("any",)))  # that it can be done at all
             for number in WORST:
                 exempt = worst_layers(best.work, best.exported, number)
                 yield f"{len(exempt)} operators in {kind}", replace(state, exempt=exempt)
@@ -229,11 +230,29 @@ class Ladder:
         else:
             yield "", replace(state, remedies=state.remedies | {rung})
 
-    def _allowed(self) -> str:
-        kinds = {ALLOWED[target] for target in self.options.target if target in ALLOWED}
-        if len(kinds) != 1:
+    def _allowed(self, artifact: Artifact) -> str:
+        """Return what the target of a file may give its worst layers.
+
+        Raises:
+            ExportError: it has none, or one that wants every layer in 8 bits.
+        """
+        options = replace(self.options, backend=self.options.backend[:1])
+        target = steps([artifact.format], [artifact.scheme], options)[-1].told("target") or ""
+        if target not in self.options.target or target not in ALLOWED:
             raise ExportError("no target was named that may run some layers in more than 8 bits")
-        return kinds.pop()
+        return ALLOWED[target]
+
+    def _chain(self, artifact: Artifact, state: State) -> list[Step]:
+        """Return the steps that make a file anew.
+
+        Raises:
+            ExportError: its quantizer cannot do what is tried.
+        """
+        options = replace(self.options, method=state.method or self.options.method, backend=self.options.backend[:1])
+        exempt = self._allowed(artifact) if state.exempt else ""
+        chain = steps([artifact.format], [artifact.scheme], options, exempt)
+        chain[-1].exempt = state.exempt
+        return chain
 
     def _made(self, state: State, like: Exported, grid: Grid, detail: str) -> Made:
         """Make a file.
@@ -248,10 +267,7 @@ class Ladder:
                 replace(self.workshop(treated.model, state.remedies), edges=treated.edges), treated.detail,
             ) if state.remedies else (self.work, "")  # fmt: skip
         work, done = self._workshops[key]
-        options = replace(self.options, method=state.method or self.options.method, backend=self.options.backend[:1])
-        exempt = self._allowed() if state.exempt else ""
-        chain = steps([like.artifact.format], [like.artifact.scheme], options, exempt)
-        chain[-1].exempt = state.exempt
+        chain = self._chain(like.artifact, state)
         (made,) = work.make_all(chain, lambda _text: None)
         return Made(state, made, work, ", ".join(filter(None, (detail, done))))
 

@@ -17,6 +17,7 @@ from nbedge import __version__, files
 from nbedge.artifact import SCHEMES, Artifact, sidecar
 from nbedge.conversion.asked import Asked
 from nbedge.conversion.chain import Step
+from nbedge.conversion.diagnosis import traced_back
 from nbedge.conversion.line import Line
 from nbedge.conversion.places import Places
 from nbedge.errors import ExportError, GateError, InputError, MissingDependencyError
@@ -181,7 +182,9 @@ class Workshop:
         bytes_of_it = linted(origin, after, self.inputs[REAL], _meant_for(step))
         if bytes_of_it is not None:
             extra = lacking(read(path), "tflm") if "tflm" in kernels and _meant_for(step) is None else []
-            bytes_of_it = replace(bytes_of_it, checks=(*bytes_of_it.checks, *extra))
+            program = self.places.program(step.batch)
+            checks = tuple(traced_back(check, program) for check in (*bytes_of_it.checks, *extra))
+            bytes_of_it = replace(bytes_of_it, checks=checks)
             # before it is run: what TFLite Micro cannot run, it may not even load
             self._refuse_failed(bytes_of_it, path, self._log(step))
         unreadable = _unreadable(path, kernels)
@@ -209,10 +212,13 @@ class Workshop:
         """Refuse a file that has failed.
 
         Raises:
-            GateError: it has.
+            GateError: it has; it holds what was tried on the accuracy ladder.
         """
-        for edge in exported.edges:
-            self._refuse_failed(edge, exported.artifact.path, log)
+        try:
+            for edge in exported.edges:
+                self._refuse_failed(edge, exported.artifact.path, log)
+        except GateError as error:
+            raise GateError(str(error), exported.artifact.ladder) from error
 
     def passed(self, exported: Exported) -> bool:
         """Return whether a file has not failed; what was not checked for want of a runtime is no failure."""

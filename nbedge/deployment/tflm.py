@@ -108,7 +108,7 @@ def fit_on(model: Model, board: Board) -> Fit:
 
 
 def _write_sources(model: Model, folder: Path) -> None:
-    subject, name = model.subject, model.subject.name
+    name = model.subject.name
     fed, answers = _golden(model)
     words = {
         **_words(model), "input_bytes": str(fed.shape[1]), "output_bytes": str(answers.shape[1]),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, reduce
+from itertools import chain
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import nn
 from nbedge import benchmark, data
 from nbedge.benchmark.machines import machine_of
 from nbedge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from nbedge.conversion import require, steps
+from nbedge.conversion import planned, require
 from nbedge.data import Splits
 from nbedge.errors import InputError
 from nbedge.evaluation import named
@@ -85,7 +86,8 @@ class Context:
                 "training; lower it"
             )
         if self.recipe.export.formats:
-            for step in steps(self.recipe.export.formats, self.recipe.export.quant, self.recipe.export):
+            files = self.recipe.export
+            for step in chain.from_iterable(planned(files.formats, files.quant, files)):
                 require(step.exporter)
             if not benchmark.place_of(self.recipe.bench.on).timed:
                 with machine_of(self.recipe.bench.on):

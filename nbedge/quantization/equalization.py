@@ -17,7 +17,7 @@ from nbedge.quantization.grid import operator_name
 COMMUTING = ("relu", "leaky_relu", "_prelu_kernel", "add", "sub", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d",
              "mean", "view", "reshape", "flatten", "squeeze", "clone", "alias", "dropout", "constant_pad_nd", "pad",
              "upsample_nearest2d")  # fmt: skip
-#: a factor is at most this, and at least its inverse
+#: a channel is scaled by at most this, all rounds together, and by at least its inverse
 BOUND = 100.0
 ROUNDS = 3
 
@@ -39,13 +39,14 @@ class Equalized:
 
 @dataclass(slots=True, eq=False)
 class _Shared:
-    """Values whose channels must have the same factors: what makes them, what reads them."""
+    """Values whose channels must have the same factors: what makes them, what reads them, the factors up to now."""
 
     makers: list[Layer] = field(default_factory=list)
     readers: list[Layer] = field(default_factory=list)
     nodes: list[fx.Node] = field(default_factory=list)
     fixed: bool = False
     returned: bool = False
+    scaled: Tensor | float = 1.0
 
 
 def equalized(module: fx.GraphModule, x: Tensor) -> Equalized:
@@ -145,7 +146,9 @@ def _scale_(group: _Shared, sizes: dict[fx.Node, Tensor]) -> None:
     alive = (size > 0) & (width > 0)
     if not alive.any():
         return
-    factors = torch.where(alive, raw / raw[alive].log().mean().exp(), 1).clamp(1 / BOUND, BOUND)
+    wanted = torch.where(alive, raw / raw[alive].log().mean().exp(), 1) * group.scaled
+    factors = wanted.clamp(1 / BOUND, BOUND) / group.scaled
+    group.scaled = group.scaled * factors
     for layer in group.makers:
         layer.weight.mul_(factors.reshape(-1, *(1,) * (layer.weight.ndim - 1)))
         layer.bias.mul_(factors)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from nbedge.conversion.chain import steps
+from nbedge.conversion.chain import planned
 from nbedge.conversion.options import Options
 from nbedge.distillation import TeacherFree
 from nbedge.errors import InputError, PlanError
@@ -274,7 +274,7 @@ class Recipe:
         with _of("model or data"):
             Preprocessing(self.model.input, self.data.mean or one, self.data.std or one)
         with _of("export"):
-            _ = self.export.formats and steps(self.export.formats, self.export.quant, self.export)
+            _ = self.export.formats and planned(self.export.formats, self.export.quant, self.export)
         with _of("bench", "."):
             self.bench.refuse_files(self.export.formats, self.export.quant)
 

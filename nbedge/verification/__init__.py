@@ -9,11 +9,11 @@ from nbedge.verification.declared import declared, linted
 from nbedge.verification.equivalence import Check, Equivalence, Verdict, not_checked
 from nbedge.verification.families import Families, families
 from nbedge.verification.judging import verify
-from nbedge.verification.lint import TARGETS, largest_step, lint, statistics
+from nbedge.verification.lint import PADS, TARGETS, largest_step, lint, statistics
 from nbedge.verification.merge import verify_merge
 
 __all__ = [
-    "REAL", "TARGETS", "Chain", "Check", "Equivalence", "Families", "Limits", "Verdict", "agreement", "claimed_kernels",
-    "declared", "families", "largest_step", "lint", "linted", "links", "not_checked", "statistics", "verify",
-    "verify_edges", "verify_merge",
+    "PADS", "REAL", "TARGETS", "Chain", "Check", "Equivalence", "Families", "Limits", "Verdict", "agreement",
+    "claimed_kernels", "declared", "families", "largest_step", "lint", "linted", "links", "not_checked", "statistics",
+    "verify", "verify_edges", "verify_merge",
 ]  # fmt: skip

@@ -14,11 +14,13 @@ from nbedge.verification.lint.delegated import delegation_checks
 from nbedge.verification.lint.kernels import kernel_checks
 from nbedge.verification.lint.scales import onnx_scale_checks, scale_checks
 from nbedge.verification.lint.storage import storage_checks
-from nbedge.verification.lint.targets import TARGETS, lacking, target_checks
+from nbedge.verification.lint.targets import LACKED, PADS, TARGETS, lacking, target_checks
 from nbedge.verification.lint.types import type_checks
 from nbedge.verification.lint.weights import channel_checks, float_weights, largest_step, requantized
 
-__all__ = ["TARGETS", "calibration_checks", "kernel_checks", "lacking", "largest_step", "lint", "statistics"]
+__all__ = [
+    "LACKED", "PADS", "TARGETS", "calibration_checks", "kernel_checks", "lacking", "largest_step", "lint", "statistics",
+]  # fmt: skip
 
 #: format -> its own rules: what it computes with, and with which scales
 _RULES: Mapping[str, Callable[[Graph, str, int], list[Check]]] = {

@@ -37,6 +37,8 @@ ETHOS_U = frozenset({
 })  # fmt: skip
 #: target -> format of its files, and the kernels here that stand for it ("" where nothing here does)
 TARGETS = {"tflm": ("tflite", "tflm"), "litert": ("tflite", "xnnpack"), "ort": ("onnx", ""), "ethos-u": ("tflite", "")}
+#: names of checks: operators that only pad; the start of: those that a target lacks
+PADS, LACKED = "PAD", "operators that"
 #: operators that only move data about; on a microcontroller each copies an activation
 MOVING = ("TRANSPOSE", "Transpose")
 
@@ -74,8 +76,7 @@ def _pads(graph: Graph) -> list[Check]:
         return []
     made = [graph.tensors[o.outputs[0]] for o in graph.operators if o.kind in ("PAD", "PADV2")]
     size = sum(tensor.size * np.dtype(tensor.dtype).itemsize for tensor in made)
-    cure = "; a network that pads at the bottom and at the right only needs none" if made else ""
-    return [reported("PAD", len(made), "operators", f"copies of {size} bytes{cure}")]
+    return [reported(PADS, len(made), "operators", f"copies of {size} bytes" if made else "")]
 
 
 def lacking(graph: Graph, target: str) -> list[Check]:
@@ -87,7 +88,7 @@ def lacking(graph: Graph, target: str) -> list[Check]:
     hybrid = [o.kind for o in graph.operators if _hybrid(graph, o.inputs)]
     listed = ", ".join(f"{number} {kind}" for kind, number in sorted(strange.items()))
     return [
-        at_most(f"operators that {target} lacks", strange.total(), 0, "operators", listed),
+        at_most(f"{LACKED} {target} lacks", strange.total(), 0, "operators", listed),
         at_most("operators with float inputs and integer weights", len(hybrid), 0, "operators", ", ".join(hybrid[:1])),
     ]
 
