@@ -34,9 +34,9 @@ def refuse(*_):
     raise AssertionError("the converter wants the network")
 
 socket.socket.connect = socket.getaddrinfo = refuse
-name, source, targets, calibration, workdir = json.loads(sys.argv[1])
+name, source, targets, calibration, workdir, settings = json.loads(sys.argv[1])
 targets = {scheme: Path(target) for scheme, target in targets.items()}
-exporters()[name].convert(Job(Path(source), targets, Path(calibration), Path(workdir)))
+exporters()[name].convert(Job(Path(source), targets, Path(calibration), Path(workdir), settings))
 """
 
 
@@ -83,11 +83,14 @@ def write_program(net: Net, shape: tuple[int, ...], path: Path) -> None:
         torch.export.save(torch.export.export(net, (torch.zeros(shape),)), path)
 
 
-def convert(at: Converted, name: str, source: str, targets: dict[str, str], run: str = "first") -> None:
+def convert(
+    at: Converted, name: str, source: str, targets: dict[str, str], settings: dict[str, str] | None = None,
+    run: str = "first",
+) -> None:  # fmt: skip
     workdir = at.folder / f"{run}-{name}"
     workdir.mkdir()
     paths = {scheme: str(at.folder / target) for scheme, target in targets.items()}
-    job = [name, str(at.folder / source), paths, str(at.folder / "calibration.npy"), str(workdir)]
+    job = [name, str(at.folder / source), paths, str(at.folder / "calibration.npy"), str(workdir), settings or {}]
     unset = ("TORCHINDUCTOR_CACHE_DIR", "ORT_DISABLE_TELEMETRY", "KERAS_HOME")
     environ = {key: value for key, value in os.environ.items() if key not in unset}
     places = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME"), str(at.elsewhere))
@@ -114,7 +117,9 @@ def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     write_program(net, (1, channels, size, size), at.folder / "net.pt2")
     convert(at, "onnx", "net.pt2", {"fp32": "fp32.onnx"})
     convert(at, "onnx-fp16", "fp32.onnx", {"fp16": "fp16.onnx"})
-    convert(at, "onnx-int8", "fp32.onnx", named("onnx", "int8", "int8-float-io", "int8x16", "dynamic"))
+    convert(at, "onnx-int8", "fp32.onnx", named("onnx", "int8", "int8-float-io"))
+    convert(at, "onnx-int8x16", "fp32.onnx", named("onnx", "int8x16"))
+    convert(at, "onnx-dynamic", "fp32.onnx", named("onnx", "dynamic"))
     convert(at, "tflite", "fp32.onnx", named("tflite", "fp32", "fp16", "int8", "int8-float-io", "int8x16"))
     schemes = named("tflite", "fp16", "dynamic", "int8", "int8-float-io", "int8x16")
     convert(at, "tflite-quantizer", "fp32.tflite", {scheme: f"second-{file}" for scheme, file in schemes.items()})
@@ -217,16 +222,33 @@ def test_tflite_files_hold_the_types_of_their_scheme(converted: Converted, file:
     assert {np.dtype(tensor["dtype"]).name for tensor in tensors} == TYPES[file]
 
 
-@pytest.mark.group("export")
-def test_every_weight_of_a_dynamic_onnx_file_has_a_scale_of_each_channel(converted: Converted) -> None:
+def weights_and_scales(path: Path) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """Return the weights of the integer operators of a dynamic file, and their scales."""
     import onnx as library
 
-    graph = library.load(converted.folder / "dynamic.onnx").graph
-    values = {tensor.name: tensor for tensor in graph.initializer}
-    weights = [node.input[1] for node in graph.node if node.op_type == "ConvInteger"]
-    assert len(weights) == 4
-    for name in weights:
-        assert list(values[name.replace("quantized", "scale")].dims) == [1, values[name].dims[0], 1, 1]
+    graph = library.load(path).graph
+    values = {tensor.name: library.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    names = [node.input[1] for node in graph.node if node.op_type in ("ConvInteger", "MatMulInteger")]
+    assert len(names) == sum(value.dtype == np.int8 and value.ndim > 1 for value in values.values())
+    return [(values[name], values[name.replace("quantized", "scale")]) for name in names]
+
+
+@pytest.mark.group("export")
+def test_every_weight_of_a_dynamic_onnx_file_has_a_scale_of_each_channel(converted: Converted) -> None:
+    found = weights_and_scales(converted.folder / "dynamic.onnx")
+    assert sorted(weight.ndim for weight, _ in found) == [2, 4, 4, 4, 4]
+    for weight, scale in found:
+        assert scale.size == (weight.shape[0] if weight.ndim == 4 else weight.shape[1])
+        assert abs(weight).max() == 127
+
+
+@pytest.mark.group("export")
+def test_two_products_of_a_dynamic_file_fit_into_16_bits_without_vnni(converted: Converted) -> None:
+    convert(converted, "onnx-dynamic", "fp32.onnx", {"dynamic": "avx2.onnx"}, {"target": "x86-avx2"}, run="avx2")
+    for weight, _ in weights_and_scales(converted.folder / "avx2.onnx"):
+        assert 2 * 255 * abs(weight.astype(int)).max() <= np.iinfo(np.int16).max
+    found = run_onnx(converted.folder / "avx2.onnx", converted.pictures)
+    assert signal_to_noise(converted.logits, found) > QUANTIZED["dynamic.onnx"] - 6
 
 
 @pytest.mark.group("export")
@@ -325,7 +347,7 @@ def test_importing_the_exporters_is_cheap() -> None:
     heavy = {"torch", "onnx", "onnxruntime", "tensorflow", "onnx2tf", "ai_edge_litert", "ai_edge_quantizer"}
     code = "import sys; from nbedge.exporter import exporters; print(sorted(exporters()), *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("['c', 'executorch', 'onnx', 'onnx-fp16', 'onnx-int8', 'tflite'")
+    assert done.stdout.startswith("['c', 'executorch', 'onnx', 'onnx-dynamic', 'onnx-fp16', 'onnx-int8', 'onnx-int8x16'")
     assert heavy.isdisjoint(done.stdout.split())
 
 

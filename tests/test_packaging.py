@@ -99,7 +99,8 @@ def test_the_installed_package_is_the_wheel(installed: Installed) -> None:
 def test_the_exporters_are_found(installed: Installed) -> None:
     program = "from nbedge.exporter import exporters; print(*sorted(exporters()))"
     assert installed.run("python", "-c", program).split() == [
-        "c", "executorch", "onnx", "onnx-fp16", "onnx-int8", "tflite", "tflite-litert", "tflite-quantizer",
+        "c", "executorch", "onnx", "onnx-dynamic", "onnx-fp16", "onnx-int8", "onnx-int8x16", "tflite", "tflite-litert",
+        "tflite-quantizer",
     ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from nbedge.errors import ExportError
 from nbedge.quantization import Grid, Schedule, corrected, equalized, folded, layers_of, rounded, tuned
+from nbedge.quantization.equalization import BOUND
 from nbedge.quantization.grid import on_grid, operator_name
 from nbedge.quantization.tuning import Simulated
 
@@ -127,6 +128,19 @@ def test_equalization_brings_channels_to_like_sizes() -> None:
     before = folded(net, (3, 9, 9))
     after = equalized(before, x).module
     assert spread(after, x, "relu_1") < spread(before, x, "relu_1") / 2
+
+
+def test_a_channel_is_scaled_by_no_more_than_the_bound_all_rounds_together() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 3, 1), nn.ReLU(), nn.Conv2d(3, 2, 1), nn.Flatten())
+    with torch.no_grad():
+        for layer in (net[0], net[2]):
+            layer.bias.zero_()  # type: ignore[operator,union-attr]
+            layer.weight.fill_(1)  # type: ignore[operator,union-attr]
+        net[0].weight *= torch.tensor([1e-12, 1, 1e12]).reshape(3, 1, 1, 1)  # type: ignore[operator]
+    module = folded(net.eval(), (1, 4, 4))
+    after = layers_of(equalized(module, torch.rand(16, 1, 4, 4)).module)[0]
+    factors = (after.weight / layers_of(module)[0].weight).flatten()
+    torch.testing.assert_close(factors, torch.tensor([BOUND, 1, 1 / BOUND]), rtol=1e-2, atol=0)
 
 
 @pytest.mark.parametrize("name", NETS)
