@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -122,8 +122,24 @@ def plugin_of(name: str) -> str:
 
 
 def exporters() -> dict[str, Exporter]:
-    """Return every installed exporter by the name of its entry point."""
-    return {entry.name: entry.load() for entry in entry_points(group="nbedge.exporters")}
+    """Return every installed exporter by the name of its entry point.
+
+    Raises:
+        ExportError: a plug-in cannot be loaded.
+    """
+    return {entry.name: _loaded(entry) for entry in entry_points(group="nbedge.exporters")}
+
+
+def _loaded(entry: EntryPoint) -> Exporter:
+    try:
+        found: Exporter = entry.load()
+    except Exception as error:  # whatever the code of somebody else raises
+        owner = entry.dist.name if entry.dist else entry.module
+        raise ExportError(
+            f"the exporter {entry.name} of the package {owner} cannot be loaded ({type(error).__name__}: {error}); "
+            f"repair it, or run: pip uninstall {owner}"
+        ) from error
+    return found
 
 
 def exporter_of(

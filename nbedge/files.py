@@ -32,8 +32,8 @@ def appearing(path: Path) -> Iterator[Path]:
         yield part
         part.replace(path)
     except OSError as error:
-        if error.filename == name:  # nobody knows that one
-            error.filename = str(path)
+        if name in (error.filename, error.filename2):  # nobody knows that one, nor what was copied to it
+            error.filename, error.filename2 = str(path), None
         raise
     finally:
         part.unlink(missing_ok=True)

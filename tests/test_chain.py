@@ -91,6 +91,12 @@ def test_each_exporter_is_told_its_own_target() -> None:
         (["tflite"], ["int8"], {"opset": "23"}, "opset '23' has no effect"),
         (["tflite"], ["fp32"], {"batch": "dynamic"}, "batch 'dynamic' has no effect"),
         (["onnx"], ["dynamic"], {"batch": "dynamic"}, "batch 'dynamic' has no effect"),
+        (
+            ["onnx"],
+            ["fp32", "dynamic"],
+            {"batch": "dynamic"},
+            "dynamic files take one input at a time; export them apart",
+        ),
         (["onnx"], ["int8x16"], {"operators": "qoperator"}, "operators 'qoperator' has no effect"),
         (["onnx"], ["int8"], {"backend": ("litert",)}, "the backend litert makes none of these files"),
         (["onnx"], ["int8"], {"backend": ("onnxruntime", "litert")}, "the backend litert makes none of these files"),
@@ -105,17 +111,15 @@ def test_options_that_no_exporter_has_are_refused(
 
 def test_options_reach_what_they_are_for() -> None:
     options = Options(batch="dynamic", operators="qoperator", head="softmax", target=("tflm",))
-    made, again = chain.planned(["onnx", "tflite"], ["fp32", "dynamic", "int8", "int8x16"], options)
+    made, again = chain.planned(["onnx", "tflite"], ["fp32", "int8", "int8x16"], options)
     told = {(step.name, scheme): dict(step.settings) for step in made for scheme in step.kept}
     head, batch, target = {"head": "softmax"}, {"batch": "dynamic"}, {"target": "tflm"}
     assert told == {
-        ("onnx", "fp32"): {**batch, **head}, ("onnx-dynamic", "dynamic"): {},
+        ("onnx", "fp32"): {**batch, **head},
         ("onnx-int8", "int8"): {"operators": "qoperator"}, ("onnx-int8x16", "int8x16"): {},
-        ("tflite", "fp32"): target, ("tflite-quantizer", "dynamic"): target, ("tflite", "int8"): target,
-        ("tflite", "int8x16"): target,
+        ("tflite", "fp32"): target, ("tflite", "int8"): target, ("tflite", "int8x16"): target,
     }  # fmt: skip
     assert again == []
-    assert [step.batch for step in made if step.name == "onnx-dynamic"] == ["1"]
     assert [step.batch for step in made if step.name.startswith("onnx-int8")] == ["dynamic"] * 2
 
 

@@ -347,7 +347,9 @@ def test_importing_the_exporters_is_cheap() -> None:
     heavy = {"torch", "onnx", "onnxruntime", "tensorflow", "onnx2tf", "ai_edge_litert", "ai_edge_quantizer"}
     code = "import sys; from nbedge.exporter import exporters; print(sorted(exporters()), *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("['c', 'executorch', 'onnx', 'onnx-dynamic', 'onnx-fp16', 'onnx-int8', 'onnx-int8x16'")
+    assert done.stdout.startswith(
+        "['c', 'executorch', 'onnx', 'onnx-dynamic', 'onnx-fp16', 'onnx-int8', 'onnx-int8x16'"
+    )
     assert heavy.isdisjoint(done.stdout.split())
 
 

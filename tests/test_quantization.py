@@ -134,8 +134,8 @@ def test_a_channel_is_scaled_by_no_more_than_the_bound_all_rounds_together() -> 
     net = nn.Sequential(nn.Conv2d(1, 3, 1), nn.ReLU(), nn.Conv2d(3, 2, 1), nn.Flatten())
     with torch.no_grad():
         for layer in (net[0], net[2]):
-            layer.bias.zero_()  # type: ignore[operator,union-attr]
-            layer.weight.fill_(1)  # type: ignore[operator,union-attr]
+            layer.bias.zero_()  # type: ignore[operator]
+            layer.weight.fill_(1)  # type: ignore[operator]
         net[0].weight *= torch.tensor([1e-12, 1, 1e12]).reshape(3, 1, 1, 1)  # type: ignore[operator]
     module = folded(net.eval(), (1, 4, 4))
     after = layers_of(equalized(module, torch.rand(16, 1, 4, 4)).module)[0]

@@ -9,7 +9,7 @@ import click
 
 from nbedge.artifact import RUNGS
 from nbedge.cli.screen import Screen, number, verdict, with_screen
-from nbedge.cli.subject import ModelOptions, model_options, open_subject
+from nbedge.cli.subject import ModelOptions, model_options, open_subject, refuse_contradiction
 from nbedge.errors import GateError, InputError, needs
 from nbedge.preprocessing import Preprocessing
 from nbedge.subject import Subject, refuse_other_data
@@ -82,6 +82,7 @@ def command(
     subject = open_subject(checkpoint, options)
     if not isinstance(subject.model, nn.Module):
         raise InputError(f"{checkpoint} is an exported file already; export takes a checkpoint or a model reference")
+    refuse_contradiction(subject, options)
     given = (_prepared if holds_prepared(calib) else _pictures)(subject, calib, samples)
     try:
         exported = export(

@@ -182,6 +182,20 @@ def _checkpoint(path: Path, options: ModelOptions) -> Subject:
     )  # fmt: skip
 
 
+def refuse_contradiction(subject: Subject, options: ModelOptions) -> None:
+    """Refuse options that say other than what a file knows of itself: they would change nothing.
+
+    Raises:
+        InputError: they do.
+    """
+    known = subject.preprocessing
+    held = {} if known is None else {"--mean": (options.mean, known.mean), "--std": (options.std, known.std)}
+    for option, (said, own) in {"--input": (options.shape, subject.shape), **held}.items():
+        if said and tuple(said) != tuple(own):
+            shown = ("x" if option == "--input" else ",").join(map(str, own))
+            raise InputError(f"{option} contradicts {subject.name}, which was trained with {shown}; leave it out")
+
+
 def _reference(text: str, options: ModelOptions) -> Subject:
     from nbedge.checkpoint import load_weights
     from nbedge.reference import ModelReference

@@ -109,6 +109,12 @@ def _refuse_without_effect(found: Sequence[Step], options: Options) -> None:
         if target not in known:
             shown = f"know {', '.join(sorted(known))}" if known else "know no targets"
             raise ExportError(f"unknown target {target!r}: the exporters of these files {shown}")
+    for step in (step for step in found if step.kept and step.exporter.consumes == step.exporter.produces):
+        if step.exporter.needs.get("batch", step.batch) != (options.batch or step.batch):
+            raise ExportError(
+                f"{', '.join(sorted(step.kept))} files take one input at a time; export them apart, without batch "
+                f"{options.batch!r}"
+            )
     for backend in options.backend[:1]:
         _refuse_idle(backend, [step for step in found if step.exporter.backend == backend])
 

@@ -92,7 +92,8 @@ def export(
         GateError: a file did not pass; it is not kept.
         InputError: a file is there already, or there are no inputs.
     """
-    out, formats, quant, options = Path(out), list(formats), list(quant), options or Options()
+    formats, quant = ([names] if isinstance(names, str) else list(names) for names in (formats, quant))
+    out, options = Path(out), options or Options()
     if Path(name).name != name:
         raise InputError(f"{name!r} is no name of a file; give letters, numbers and signs other than '/'")
     chain, again = planned(formats, quant, options)
@@ -155,11 +156,24 @@ def _refuse_unfit(
     _refuse_no_numbers(model)
     with evaluating(model), torch.inference_mode():
         found = named(model(example_input))
+        _refuse_fixed_batch(model, example_input)
     wrong = task_of(task).unfit(found, classes) if task else ""
     if head == "softmax" and task_of(task) is not CLASSIFICATION:
         raise InputError(f"the head softmax is of classes, and the model does {task}; leave it out")
     if wrong:
         raise InputError(f"the model {wrong}")
+
+
+def _refuse_fixed_batch(model: nn.Module, example_input: Tensor) -> None:
+    try:
+        counts = {len(y) for y in named(model(torch.cat([example_input[:1]] * 2))).values()}
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise InputError(
+            f"the model takes no 2 inputs at once ({str(error).splitlines()[0]}), which its files are judged with; "
+            "write -1 for the batch where its forward reshapes"
+        ) from error
+    if counts != {2}:
+        raise InputError("the model gives other than 2 answers to 2 inputs; keep the batch in front in its forward")
 
 
 def _refuse_no_numbers(model: nn.Module) -> None:

@@ -18,11 +18,13 @@ TIMEOUT_S = 1800
 def environment(workdir: Path) -> dict[str, str]:
     """Return what keeps converters quiet, in their place, and their files the same in every process.
 
-    Keras would write its settings into the user's home, and obey those it finds there; torch's inductor into /tmp.
+    Keras would write its settings into the user's home, and obey those it finds there; torch's inductor and TensorFlow
+    leave files in the folder for temporary ones.
     """
     return {
         "TF_CPP_MIN_LOG_LEVEL": "3", "ORT_DISABLE_TELEMETRY": "1", "PYTHONHASHSEED": "0",
         "KERAS_HOME": str(workdir / "keras"), "TORCHINDUCTOR_CACHE_DIR": str(workdir / "inductor"),
+        "TMPDIR": str(workdir),
     }  # fmt: skip
 
 

@@ -179,9 +179,10 @@ class Workshop:
         )  # fmt: skip
         after = replace(self._subject(path, scheme, before.name), calibration=made.calibration, exempt=step.exempt)
         kernels = claimed_kernels(after, step.settings.get("target", ""))
-        bytes_of_it = linted(origin, after, self.inputs[REAL], _meant_for(step))
+        target = _meant_for(step) if scheme in step.kept else None  # a file to go on from goes nowhere
+        bytes_of_it = linted(origin, after, self.inputs[REAL], target)
         if bytes_of_it is not None:
-            extra = lacking(read(path), "tflm") if "tflm" in kernels and _meant_for(step) is None else []
+            extra = lacking(read(path), "tflm") if "tflm" in kernels and target is None else []
             program = self.places.program(step.batch)
             checks = tuple(traced_back(check, program) for check in (*bytes_of_it.checks, *extra))
             bytes_of_it = replace(bytes_of_it, checks=checks)
