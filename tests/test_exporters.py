@@ -6,7 +6,7 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from nbedge.artifact import TensorSpec
 from nbedge.conversion.process import environment
 from nbedge.errors import ExportError
-from nbedge.runtime import open_file
+from nbedge.runtime import LEVELS, Runner, of_onnx, open_file
+from nbedge.verification import Limits, Verdict, levels
+from nbedge.verification.levels import levels_agree
 from nbedge_exporters import onnx_int8
 
 Array = NDArray[np.float32]
@@ -298,6 +300,43 @@ def test_every_calibration_picture_is_seen(converted: Converted) -> None:
     for file in ("int8.onnx", "int8.tflite"):
         (entry,), _ = signature(converted.folder / file)
         assert greatest(entry) == pytest.approx(8.0, abs=entry.scale)
+
+
+@pytest.mark.group("export")
+@pytest.mark.parametrize("file", ["fp32.onnx", "int8.onnx"])
+def test_every_level_of_optimization_that_onnx_runtime_has_is_run(
+    converted: Converted, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    ran, session = [], onnxruntime.InferenceSession
+
+    def noting(path: Path, options: Any, **more: Any) -> Any:
+        ran.append(options.graph_optimization_level)
+        return session(path, options, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", noting)
+    found = levels_agree(converted.folder / file, converted.pictures[:4], file == "int8.onnx", Limits())
+    assert found.verdict is Verdict.PASS
+    assert ran == list(onnxruntime.GraphOptimizationLevel.__members__.values())
+    assert found.detail == f"4 inputs; {', '.join(onnxruntime.GraphOptimizationLevel.__members__)}"
+
+
+@pytest.mark.group("export")
+@pytest.mark.parametrize("file", ["fp32.onnx", "int8.onnx"])
+@pytest.mark.parametrize("factor", [0.5, np.nan])
+def test_a_level_of_optimization_that_answers_otherwise_fails(
+    converted: Converted, file: str, factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(path: Path, level: str) -> Runner:
+        runner = of_onnx(path, level=level)
+        return replace(runner, run=lambda given: {name: y * factor for name, y in runner.run(given).items()})
+
+    for wrong in LEVELS:
+        answering = {level: of_onnx for level in LEVELS} | {wrong: spoiled}
+        monkeypatch.setattr(levels, "of_onnx", lambda path, level, how=answering: how[level](path, level=level))
+        found = levels_agree(converted.folder / file, converted.pictures[:4], file == "int8.onnx", Limits())
+        assert found.verdict is Verdict.FAIL
 
 
 @pytest.mark.group("export")
