@@ -4,21 +4,34 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
+import warnings
 import zipfile
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from nbedge import artifact
+from nbedge import artifact, data
+from nbedge.cli.subject import open_subject
+from nbedge.conversion import Options, export, process
+from nbedge.conversion.workshop import Exported, Workshop
 from nbedge.environments import ENVIRONMENTS
+from nbedge.errors import GateError
+from nbedge.exporter import Job, exporters
 from nbedge.graph import read
-from nbedge.runtime import open_file, raw_answers
+from nbedge.runtime import answers, open_file, raw_answers
+from nbedge.verification.agreement import sqnr_db
 
 pytest.importorskip("onnx2tf")
 SAMPLE = Path(__file__).parent.parent / "sample_models" / "fashion_mnist"
+CELLS = SAMPLE.with_name("blood_cells")
 #: made by `make test`
 ENVIRONMENTS_HERE = Path(__file__).parent.parent / ".venv-environments"
 TINY, DATA = SAMPLE / "chosen.safetensors", f"npz:{SAMPLE / 'data.npz'}"
@@ -179,43 +192,144 @@ def test_options_that_cannot_be_met_are_refused_before_anything_is_made(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.fixture
-def litert(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def litert() -> Iterator[None]:
     """Let the environment of litert-torch be the one that `make test` has made."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(ENVIRONMENTS_HERE))
-    if not ENVIRONMENTS["litert"].ready:
-        pytest.skip("make setup-environments")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(ENVIRONMENTS_HERE))
+        if not ENVIRONMENTS["litert"].ready:
+            pytest.skip("make setup-environments")
+        yield
+
+
+@pytest.fixture(scope="module")
+def twice(litert: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Return a folder of files that two converters have made, and what the command line says of each."""
+    out = tmp_path_factory.mktemp("twice")
+    line = f"export {TINY} --quant fp32,int8,int8-float-io,int8x16 --calib {DATA} --out {out} --name f"
+    done = call(f"{line} --backend onnx2tf,litert --json")
+    return out, {found["file"]: found for found in json.loads(done)["files"]}
+
+
+@pytest.mark.group("export")
+@pytest.mark.parametrize("scheme", ["fp32", "int8", "int8-float-io", "int8x16"])
+def test_two_converters_make_the_same_of_a_network(twice: tuple[Path, dict[str, Any]], scheme: str) -> None:
+    (out, files), name = twice, f"f.{scheme}.tflite"
+    assert "onnx2tf" in files[name]["tools"]
+    edge = files[name]["verification"]["edges"][-1]
+    assert (edge["reference"], edge["verdict"]) == (f"{name} of litert", "PASS")
+    assert artifact.read(out / name).verdicts[-1]["reference"] == f"{name} of litert"
+    edges = files[f"f.{scheme}.onnx"]["verification"]["edges"]
+    assert not any("of litert" in edge["reference"] for edge in edges)
 
 
 @pytest.mark.group("export")
 @pytest.mark.usefixtures("litert")
-def test_two_converters_make_the_same_of_a_network(tmp_path: Path) -> None:
-    done = call(
-        f"export {TINY} --quant fp32,int8 --calib {DATA} --out {tmp_path} --name f --backend onnx2tf,litert --json"
-    )
-    files = {found["file"]: found for found in json.loads(done)["files"]}
-    assert set(files) == {"f.fp32.onnx", "f.int8.onnx", "f.fp32.tflite", "f.int8.tflite"}
-    for name in ("f.fp32.tflite", "f.int8.tflite"):
-        assert "onnx2tf" in files[name]["tools"]
-        edge = files[name]["verification"]["edges"][-1]
-        assert (edge["reference"], edge["verdict"]) == (f"{name} of litert", "PASS")
-        assert artifact.read(tmp_path / name).verdicts[-1]["reference"] == f"{name} of litert"
-    assert not any("of litert" in edge["reference"] for edge in files["f.int8.onnx"]["verification"]["edges"])
+@pytest.mark.parametrize("scheme", ["fp32", "int8"])
+def test_two_converters_that_disagree_keep_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    def agreeing(
+        work: Workshop, exported: Exported, other: Exported, backend: str, right: Any = Workshop.agreeing
+    ) -> Any:
+        shutil.copyfile(SAMPLE / "exports" / f"fashion_mnist.{scheme}.tflite", other.artifact.path)
+        return right(work, exported, other, backend)
+
+    monkeypatch.setattr(Workshop, "agreeing", agreeing)
+    control = open_subject(str(SAMPLE / "control.safetensors"))
+    assert isinstance(control.model, nn.Module)
+    assert control.preprocessing is not None
+    x = control.preprocessing(np.load(SAMPLE / "data.npz")["test_images"][:100])
+    with pytest.raises(
+        GateError, match=rf"^model\.{scheme}\.tflite is not kept: .* \(limit .* against .* of litert; see"
+    ):
+        export(
+            control.model, torch.zeros(1, 1, 28, 28), calibration=x, preprocess=control.preprocessing, out=tmp_path,
+            classes=control.classes, formats=["tflite"], quant=[scheme], options=Options(("onnx2tf", "litert")),
+        )  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
 
 
 @pytest.mark.group("export")
 @pytest.mark.usefixtures("litert")
 def test_the_second_converter_makes_every_scheme_without_tensorflow(tmp_path: Path) -> None:
+    from ai_edge_litert.schema_py_generated import ActivationFunctionType
+
+    relu6 = ActivationFunctionType.RELU6
     options = "--format tflite --quant fp32,fp16,dynamic,int8,int8-float-io,int8x16 --backend litert"
     call(f"export {TINY} --calib {DATA} --out {tmp_path} --name f {options}")
     for scheme in ("fp32", "int8"):
         about = artifact.read(tmp_path / f"f.{scheme}.tflite")
         assert "tensorflow" not in about.tools
         assert about.inputs[0].layout == "NHWC"
-        graph = read(tmp_path / f"f.{scheme}.tflite")
-        assert "TRANSPOSE" not in {operator.kind for operator in graph.operators}
-        assert all(tensor.inline for tensor in graph.constants())
+        operators = read(tmp_path / f"f.{scheme}.tflite").operators
+        # nothing is transposed; each BatchNorm and each of the 15 ReLU6 is in the layer before it
+        assert Counter(operator.kind for operator in operators) == {
+            "PAD": 2, "CONV_2D": 14, "DEPTHWISE_CONV_2D": 8, "ADD": 5, "MEAN": 1, "FULLY_CONNECTED": 1,
+        }  # fmt: skip
+        assert [operator.options.get("fusedActivationFunction") for operator in operators].count(relu6) == 15
     assert artifact.read(tmp_path / "f.fp32.tflite").tools["litert-torch"].startswith("0.10")
+
+
+# what the exporters write, before anybody judges it
+
+
+def write(name: str, source: Path, targets: dict[str, Path], calibration: Path) -> None:
+    """Let an exporter do its work, in a process and an empty folder of its own."""
+    workdir = Path(tempfile.mkdtemp(dir=calibration.parent))
+    process.run(name, exporters()[name], Job(source, targets, calibration, workdir), workdir / "log")
+
+
+@pytest.fixture(scope="module")
+def wide(litert: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of both converters' files of a network with 333 thousand weights in one layer."""
+    folder = tmp_path_factory.mktemp("wide")
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 512, 1), nn.ReLU6(), nn.Conv2d(512, 650, 1), nn.ReLU6(), nn.AdaptiveAvgPool2d(1)]
+    net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(650, 10)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch of itself
+        torch.export.save(torch.export.export(net, (torch.zeros(1, 3, 8, 8),)), folder / "net.pt2")
+    calibration = folder / "calibration.npy"
+    np.save(calibration, torch.randn(4, 3, 8, 8).numpy())
+    write("onnx", folder / "net.pt2", {"fp32": folder / "net.onnx"}, calibration)
+    write("tflite", folder / "net.onnx", {s: folder / f"onnx2tf.{s}.tflite" for s in WIDE["onnx2tf"]}, calibration)
+    first, *others = ((scheme, folder / f"litert.{scheme}.tflite") for scheme in WIDE["litert"])
+    write("tflite-litert", folder / "net.pt2", dict([first]), calibration)
+    write("tflite-quantizer", first[1], dict(others), calibration)
+    return folder
+
+
+#: backend -> schemes that it writes, the one that others are made of first
+WIDE = {
+    "onnx2tf": ("fp32", "fp16", "int8", "int8-float-io", "int8x16"),
+    "litert": ("fp32", "fp16", "dynamic", "int8", "int8-float-io", "int8x16"),
+}
+
+
+@pytest.mark.group("export")
+@pytest.mark.parametrize("name", [f"{backend}.{scheme}" for backend, schemes in WIDE.items() for scheme in schemes])
+def test_large_weights_lie_inside_the_flatbuffer(wide: Path, name: str) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf((wide / f"{name}.tflite").read_bytes(), 0)
+    assert {(buffer.offset, buffer.size) for buffer in model.buffers} == {(0, 0)}
+    assert max(len(buffer.data) for buffer in model.buffers if buffer.data is not None) >= 512 * 650
+
+
+@pytest.mark.group("export")
+@pytest.mark.parametrize(("name", "suffix"), [("tflite", "onnx"), ("tflite-quantizer", "tflite")])
+def test_ranges_are_the_least_and_the_largest_value_seen(tmp_path: Path, name: str, suffix: str) -> None:
+    source, plain = (CELLS / "exports" / f"blood_cells.fp32.{ending}" for ending in (suffix, "tflite"))
+    about = artifact.read(plain).prepared()
+    pictures = data.load(f"folder:{CELLS / 'data'}", (3, 96, 96))
+    np.save(tmp_path / "calibration.npy", about(pictures.calibration.images[:]))
+    shutil.copyfile(source, tmp_path / source.name)
+    write(name, tmp_path / source.name, {"int8": tmp_path / "int8.tflite"}, tmp_path / "calibration.npy")
+    x = about(pictures.test.images[:])
+    (wanted,), (found,) = (answers(open_file(path), x).values() for path in (plain, tmp_path / "int8.tflite"))
+    # a moving average of them, that quantizer's own default, gives 15 dB
+    assert sqnr_db(wanted, found) >= 28
 
 
 def test_an_environment_that_is_not_there_is_named_with_its_command(

@@ -1,6 +1,7 @@
 """Exporters in processes of their own: what goes wrong there is one sentence and a log."""
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from nbedge.exporter import Job, exporters
 
 #: exporters that go wrong, each in its own way
 PLUGIN = """
-import os, sys
+import os, resource, signal, sys, time
 from dataclasses import dataclass, field
+import numpy as np
 from nbedge.errors import ExportError, needs
 
 @dataclass(frozen=True)
@@ -47,18 +49,33 @@ def miss(job):
     with needs("onnx"):
         import no_such_package
 
+def exhaust(job):
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
+    np.ones(2**27)
+
+def run_out(job):
+    raise MemoryError
+
 failing = Exporter("failing", fail)
 refusing = Exporter("refusing", refuse)
 missing = Exporter("missing", miss)
 leaving = Exporter("leaving", lambda job: sys.exit("bye"))
 dying = Exporter("dying", lambda job: os._exit(7))
 aborting = Exporter("aborting", lambda job: os.abort())
+killed = Exporter("killed", lambda job: os.kill(os.getpid(), signal.SIGKILL))
+short = Exporter("short", run_out)
+exhausting = Exporter("exhausting", exhaust)
+sleeping = Exporter("sleeping", lambda job: time.sleep(600))
 idle = Exporter("idle", lambda job: None)
 writing = Exporter("writing", lambda job: job.targets["fp32"].write_bytes(job.source.read_bytes()[::-1]))
 ping = Exporter("ping", consumes="pong")
 pong = Exporter("pong", consumes="ping")
 """
-NAMES = ("failing", "refusing", "missing", "leaving", "dying", "aborting", "idle", "writing", "ping", "pong")
+NAMES = (
+    "failing", "refusing", "missing", "leaving", "dying", "aborting", "killed", "short", "exhausting", "sleeping",
+    "idle", "writing", "ping", "pong",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -95,9 +112,12 @@ def job(tmp_path: Path) -> Job:
         ("leaving", "the exporter leaving failed: SystemExit: bye; see LOG"),
         ("dying", "the exporter dying died with status 7; see LOG"),
         ("aborting", "the exporter aborting crashed with SIGABRT; see LOG"),
+        ("killed", "the exporter killed was killed, as the system does when memory runs out; see LOG"),
+        ("short", "the exporter short ran out of memory; see LOG"),
+        ("exhausting", "the exporter exhausting ran out of memory; see LOG"),
         ("idle", "the exporter idle ended without an error but did not write OUT; see LOG"),
     ],
-    ids=["failing", "refusing", "leaving", "dying", "aborting", "idle"],
+    ids=["failing", "refusing", "leaving", "dying", "aborting", "killed", "short", "exhausting", "idle"],
 )
 def test_an_exporter_that_goes_wrong_is_answered_with_its_log(job: Job, tmp_path: Path, name: str, words: str) -> None:
     log = tmp_path / "logs" / f"{name}.log"
@@ -105,6 +125,24 @@ def test_an_exporter_that_goes_wrong_is_answered_with_its_log(job: Job, tmp_path
         process.run(name, exporters()[name], job, log)
     assert str(caught.value) == words.replace("LOG", str(log)).replace("OUT", str(job.targets["fp32"]))
     assert f"converting to {name}" in log.read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.group("export")
+def test_an_exporter_that_takes_too_long_is_stopped_and_named_with_its_log(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, found = tmp_path / "log", exporters()["sleeping"]
+    monkeypatch.setattr(process, "TIMEOUT_S", 1)
+    with process.Worker("sleeping", found, job.workdir, log) as worker:
+        worker.begin(job)
+        while "converting to sleeping" not in log.read_text(encoding="utf-8"):
+            time.sleep(0.05)
+        with pytest.raises(ExportError) as caught:
+            worker.end()
+    assert str(caught.value) == f"the exporter sleeping took longer than 1 s and was stopped; see {log}"
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker._process.pid, 0)
 
 
 @pytest.mark.usefixtures("plugin")

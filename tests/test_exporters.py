@@ -6,7 +6,7 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,11 @@ from torch import Tensor, nn
 from nbedge.artifact import TensorSpec
 from nbedge.conversion.process import environment
 from nbedge.errors import ExportError
-from nbedge.runtime import open_file
-from nbedge_exporters import onnx_int8
+from nbedge.exporter import Job, exporters
+from nbedge.runtime import LEVELS, Runner, of_onnx, open_file
+from nbedge.verification import Limits, Verdict, levels
+from nbedge.verification.levels import levels_agree
+from nbedge_exporters import onnx, onnx_int8
 
 Array = NDArray[np.float32]
 
@@ -323,6 +326,43 @@ def test_every_calibration_picture_is_seen(converted: Converted) -> None:
 
 
 @pytest.mark.group("export")
+@pytest.mark.parametrize("file", ["fp32.onnx", "int8.onnx"])
+def test_every_level_of_optimization_that_onnx_runtime_has_is_run(
+    converted: Converted, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    ran, session = [], onnxruntime.InferenceSession
+
+    def noting(path: Path, options: Any, **more: Any) -> Any:
+        ran.append(options.graph_optimization_level)
+        return session(path, options, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", noting)
+    found = levels_agree(converted.folder / file, converted.pictures[:4], file == "int8.onnx", Limits())
+    assert found.verdict is Verdict.PASS
+    assert ran == list(onnxruntime.GraphOptimizationLevel.__members__.values())
+    assert found.detail == f"4 inputs; {', '.join(onnxruntime.GraphOptimizationLevel.__members__)}"
+
+
+@pytest.mark.group("export")
+@pytest.mark.parametrize("file", ["fp32.onnx", "int8.onnx"])
+@pytest.mark.parametrize("factor", [0.5, np.nan])
+def test_a_level_of_optimization_that_answers_otherwise_fails(
+    converted: Converted, file: str, factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(path: Path, level: str) -> Runner:
+        runner = of_onnx(path, level=level)
+        return replace(runner, run=lambda given: {name: y * factor for name, y in runner.run(given).items()})
+
+    for wrong in LEVELS:
+        answering = {level: of_onnx for level in LEVELS} | {wrong: spoiled}
+        monkeypatch.setattr(levels, "of_onnx", lambda path, level, how=answering: how[level](path, level=level))
+        found = levels_agree(converted.folder / file, converted.pictures[:4], file == "int8.onnx", Limits())
+        assert found.verdict is Verdict.FAIL
+
+
+@pytest.mark.group("export")
 def test_no_file_tells_of_the_machine(converted: Converted) -> None:
     traces = (b'File "', b"stack_trace", b"torch.nn", b"pkg.torch", b"site-packages", str(converted.folder).encode())
     for path in (*converted.folder.glob("*.onnx"), *converted.folder.glob("*.tflite")):
@@ -341,6 +381,90 @@ def test_a_second_process_writes_the_same_bytes(converted: Converted) -> None:
     convert(converted, "onnx-int8", "again.onnx", {"int8": "again-int8.onnx"}, run="second")
     for first, again in (("fp32.onnx", "again.onnx"), ("int8.onnx", "again-int8.onnx")):
         assert (converted.folder / again).read_bytes() == (converted.folder / first).read_bytes()
+
+
+# which of torch's two ONNX exporters
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("program")
+    write_program(trained_a_little(1, 28), (1, 1, 28, 28), folder / "net.pt2")
+    np.save(folder / "calibration.npy", torch.randn(8, 1, 28, 28).numpy())
+    return folder
+
+
+def do(name: str, source: Path, target: Path, scheme: str = "fp32", opset: str = "20") -> Any:
+    """Let an exporter do its work in this process, where its parts can be spoiled; return what it wrote."""
+    import onnx as library
+
+    calibration = source.with_name("calibration.npy")
+    exporters()[name].convert(Job(source, {scheme: target}, calibration, target.parent, {"opset": opset}))
+    return library.load(target)
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, *wrong: bool) -> None:
+    """Let those of torch's exporters that are called with these values of `dynamo` double a weight."""
+    from onnx import numpy_helper
+
+    def export(program: Any, job: Job, dynamo: bool, right: Any = onnx._export) -> Any:
+        model = right(program, job, dynamo)
+        if dynamo in wrong:
+            weight = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
+            weight.CopyFrom(numpy_helper.from_array(2 * numpy_helper.to_array(weight), weight.name))
+        return model
+
+    monkeypatch.setattr(onnx, "_export", export)
+
+
+#: torch says of its older exporter that it is old
+OLDER = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.mark.group("export")
+@pytest.mark.parametrize(("wrong", "writer"), [((), "torch.export"), ((True,), "torchscript")], ids=["right", "wrong"])
+@OLDER
+def test_a_file_says_which_exporter_of_torch_wrote_it_and_so_do_those_made_of_it(
+    program: Path, tmp_path: Path, wrong: tuple[bool, ...], writer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, *wrong)
+    written = [do("onnx", program / "net.pt2", program / f"{writer}.onnx")]
+    for scheme in ("fp16", "int8"):
+        written.append(do(f"onnx-{scheme}", program / f"{writer}.onnx", tmp_path / f"{scheme}.onnx", scheme))
+    for model in written:
+        assert {entry.key: entry.value for entry in model.metadata_props}[onnx.WRITER] == writer
+        assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
+
+
+@pytest.mark.group("export")
+@OLDER
+def test_two_wrong_exporters_are_one_error(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, True, False)
+    found = r"both .* answer wrongly \(max\|Δ\|/RMS: torch\.export \d.*, torchscript \d.*\); choose another --opset$"
+    with pytest.raises(ExportError, match=found):
+        do("onnx", program / "net.pt2", tmp_path / "wrong.onnx")
+    assert not (tmp_path / "wrong.onnx").exists()
+
+
+@pytest.mark.group("export")
+@OLDER
+def test_an_older_exporter_that_cannot_help_is_no_excuse_for_the_first(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, True)
+    model = do("onnx", program / "net.pt2", tmp_path / "23.onnx", opset="23")
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 23)]
+    found = r"answers wrongly \(max\|Δ\|/RMS \d.*\), and its older one cannot write operator set 25 \(.*25\); choose"
+    with pytest.raises(ExportError, match=found):
+        do("onnx", program / "net.pt2", tmp_path / "25.onnx", opset="25")
+
+
+@pytest.mark.group("export")
+@OLDER
+def test_an_operator_set_that_torch_did_not_write_is_refused(program: Path, tmp_path: Path) -> None:
+    found = r"^torch wrote ONNX of the operator sets {'': 18}, not 17; choose another --opset$"
+    with pytest.raises(ExportError, match=found):
+        do("onnx", program / "net.pt2", tmp_path / "17.onnx", opset="17")
 
 
 def test_importing_the_exporters_is_cheap() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,18 @@ from nbedge.runtime.runner import Arrays, Runner, layout
 #: ONNX Runtime's names of the types that are not numpy's
 _TYPES = {"float": "float32", "double": "float64"}
 
-#: level of optimization -> ONNX Runtime's name of it, the usual one first
-LEVELS = {"all": "ORT_ENABLE_ALL", "extended": "ORT_ENABLE_EXTENDED", "basic": "ORT_ENABLE_BASIC",
-          "none": "ORT_DISABLE_ALL"}  # fmt: skip
+
+class _Levels(Iterable[str]):
+    """The names of its enumeration's members, from the least to the most; releases differ in them."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(import_onnxruntime().GraphOptimizationLevel.__members__)
+
+
+#: ONNX Runtime's levels of optimization, read where they are used: importing it takes long
+LEVELS = _Levels()
+#: the one that it uses itself
+USUAL = "ORT_ENABLE_ALL"
 
 
 def import_onnxruntime() -> Any:
@@ -26,7 +36,7 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def of_onnx(path: Path, threads: int = 1, level: str = "all") -> Runner:
+def of_onnx(path: Path, threads: int = 1, level: str = USUAL) -> Runner:
     """Run an ONNX file in ONNX Runtime on the CPU.
 
     Args:
@@ -41,7 +51,7 @@ def of_onnx(path: Path, threads: int = 1, level: str = "all") -> Runner:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[level])
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises several unrelated classes
