@@ -164,11 +164,12 @@ def repeated(runner: Runner, x: NDArray[np.float32], limits: Limits) -> Iterator
         return
     sizes = [size for size in BATCHES if size <= len(x)]
     by_size = [answers(runner, x, batch=size) for size in sizes]
-    worst = max(_worst(by_size[-1], other) for other in by_size)
+    worst = float(np.max([_worst(by_size[-1], other) for other in by_size]))
     yield at_most(
         "batch sizes agree", worst, limits.float_error, "max|Δ|/RMS", f"batches of {', '.join(map(str, sizes))}"
     )
 
 
 def _worst(wanted: Arrays, found: Arrays) -> float:
-    return max(relative_error(wanted[name], found[name]) for name in wanted)
+    # numpy's maximum, unlike Python's, is no number where one of them is none
+    return float(np.max([relative_error(wanted[name], found[name]) for name in wanted]))
