@@ -40,7 +40,7 @@ def pictures(part: str, some: slice) -> NDArray[np.uint8]:
     with np.load(SAMPLE / "data.npz") as data:
         found: NDArray[np.uint8] = data[f"{part}_images"][some].reshape(-1, 28, 28, 1)
     # never black nor white: what is quantized must not depend on it
-    return found // 2 + 32
+    return np.asarray(found // 2 + 32, np.uint8)
 
 
 def exported(out: Path, formats: str, quant: str, **options: Any) -> Files:
@@ -67,11 +67,11 @@ def entered(about: Artifact) -> NDArray[Any]:
     (entry,), raw = about.inputs, pictures("test", HELD).transpose(0, 3, 1, 2)
     if entry.dtype == "uint8" and about.prepared().takes_pixels:
         return raw
-    x = (raw / 255 - about.prepared().mean[0]) / about.prepared().std[0]
+    x = np.asarray((raw / 255 - about.prepared().mean[0]) / about.prepared().std[0], np.float32)
     if not entry.scale:
-        return x.astype(np.float32)
+        return x
     limits = np.iinfo(entry.dtype)
-    return np.clip(np.rint(x / entry.scale) + entry.zero_point, limits.min, limits.max).astype(entry.dtype)
+    return np.asarray(np.clip(np.rint(x / entry.scale) + entry.zero_point, limits.min, limits.max), entry.dtype)
 
 
 def answered(about: Artifact) -> Array:

@@ -67,7 +67,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Here:
     model = ModelReference(f"{folder / 'net.py'}:make").build().train()
     x, labels = inputs("train", 4_000)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    for some in torch.randperm(len(x)).split(64):
+    for some in torch.split(torch.randperm(len(x)), 64):
         loss = nn.functional.cross_entropy(model(x[some]), labels[some])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
