@@ -249,5 +249,26 @@ def test_an_example_without_a_batch_is_refused(net: nn.Module, tmp_path: Path) -
 
 def test_a_target_folder_that_is_a_file_is_refused(net: nn.Module, tmp_path: Path) -> None:
     (tmp_path / "out").write_bytes(b"")
-    with pytest.raises((InputError, OSError)):
+    with pytest.raises(InputError, match=r"out/model.fp32.onnx cannot be written: .*out is no folder to write to"):
         exported(net, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == b""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="NOT CHECKED: no folder that even root cannot write to")
+@pytest.mark.parametrize("out", ["/proc", "/proc/exports"])
+def test_a_target_folder_that_takes_no_files_is_refused(net: nn.Module, out: str) -> None:
+    with pytest.raises(InputError, match=rf"{out}/model.fp32.onnx cannot be written: /proc is no folder to write to"):
+        exported(net, Path(out))
+
+
+class Merging(nn.Module):
+    """A network that sums all the pictures of a batch."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1).sum(0)[:10]
+
+
+def test_a_network_that_drops_the_batch_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gives \(10,\) for one picture; \(1, 10\) is expected"):
+        exported(Merging(), tmp_path)
+    assert not list(tmp_path.iterdir())

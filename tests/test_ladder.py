@@ -95,6 +95,32 @@ def test_a_remedy_alone_recovers_2_db(
 
 
 @pytest.mark.group("export")
+@pytest.mark.parametrize(
+    ("name", "rung"),
+    [
+        ("outlier", "bias-correction"),
+        ("contracted", "rounding"),
+        ("outlier", "tuning"),
+        ("spread", "equalization"),
+    ],
+)
+def test_a_rung_that_is_asked_for_alone_recovers_2_db(
+    cases: Mapping[str, Case], tmp_path: Path, name: str, rung: str
+) -> None:
+    case = cases[f"fashion_mnist, {name}"]
+    (made,) = export(  # without labels: any answer that differs is over the budget
+        case.net.model, torch.zeros(1, 1, 28, 28), formats=["onnx"], quant=["int8"], calibration=case.seen,
+        preprocess=case.net.preprocessing, classes=case.net.classes, out=tmp_path, check_on=case.held, name="net",
+        options=Options(budget=0, rungs=(rung,)), limits=Limits(flips=20),
+    )  # fmt: skip
+    said = artifact.read(made.artifact.path)
+    first, second = said.ladder["attempts"]
+    assert (said.remedies, said.ladder["rung"], second["rung"], second["kept"]) == ((rung,), rung, rung, True)
+    assert second["sqnr_db"] >= first["sqnr_db"] + 2
+    assert case.sqnr(said.path) == pytest.approx(second["sqnr_db"], abs=0.5)  # it is that file which was kept
+
+
+@pytest.mark.group("export")
 def test_a_scale_for_each_channel_alone_recovers_2_db(cases: Mapping[str, Case], tmp_path: Path) -> None:
     case = cases["fashion_mnist, control"]
     made = case.exported(tmp_path, "onnx", "int8", PLAIN).artifact.path
@@ -147,14 +173,20 @@ def test_a_climb_stops_where_the_budget_is_met(cases: Mapping[str, Case], tmp_pa
     assert json.loads((tmp_path / "logs" / "net.int8.onnx.ladder.json").read_text())["rung"] == "equalization"
 
 
-def with_a_dead_channel(model: nn.Module) -> nn.Module:
-    """Return a network whose first depthwise layer reads a 0 with weights that no integer kernel takes."""
+def with_a_dead_channel(model: nn.Module, answer: float | None = None) -> nn.Module:
+    """Return a network whose first depthwise layer reads a 0 with weights that no integer kernel takes.
+
+    `answer` is what the BatchNorm behind makes of it; None: as it was trained.
+    """
     found = copy.deepcopy(model)
     modules = list(found.modules())
     depthwise = next(m for m in modules if isinstance(m, nn.Conv2d) and m.groups > 1)
     before = [m for m in modules[: modules.index(depthwise)] if isinstance(m, nn.BatchNorm2d)][-1]
     before.weight.data[0], before.bias.data[0] = 0, -1
     depthwise.weight.data[0] = 1e6
+    if answer is not None:
+        behind = next(m for m in modules[modules.index(depthwise) :] if isinstance(m, nn.BatchNorm2d))
+        behind.bias.data[0], behind.running_mean[0] = answer, 0  # type: ignore[index]
     return found
 
 
@@ -172,6 +204,18 @@ def test_weights_of_dead_channels_go_where_no_kernel_takes_them(cases: Mapping[s
     assert any("constant channels" in edge.candidate for edge in exported.edges)
     wanted = answer(of_module(dead, case.net.preprocessing.shape), case.held)
     assert sqnr_db(wanted, answer(open_file(exported.artifact.path), case.held)) > 20
+
+
+@pytest.mark.group("export")
+def test_weights_of_dead_channels_alone_cost_2_db_where_a_kernel_takes_them(
+    cases: Mapping[str, Case], tmp_path: Path
+) -> None:
+    case = cases["fashion_mnist, control"]
+    dead = with_a_dead_channel(case.net.model, answer=1.0)  # a bias of less than one step of such weights
+    made = case.exported(tmp_path, "onnx", "int8", Options(rungs=("constant-channels",)), dead).artifact
+    first, second = made.ladder["attempts"]
+    assert (made.remedies, made.ladder["met"]) == (("constant-channels",), True)
+    assert second["sqnr_db"] >= first["sqnr_db"] + 2
 
 
 @pytest.mark.group("export")

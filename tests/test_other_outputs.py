@@ -17,7 +17,8 @@ from nbedge.environments import ENVIRONMENTS
 from peers.nets import spread
 
 pytest.importorskip("onnx2tf")
-SAMPLE = Path(__file__).parent.parent / "sample_models" / "blood_smears"
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "sample_models" / "blood_smears"
 
 NETWORKS = """
 import torch
@@ -53,6 +54,11 @@ def keywords(num_classes=12):
     first = nn.Sequential(nn.Conv2d(1, 16, (10, 4), 2, (5, 1), bias=False), nn.BatchNorm2d(16), nn.ReLU())
     return nn.Sequential(first, block(16, 16), nn.AvgPool2d((25, 5)), nn.Flatten(), nn.Linear(16, num_classes))
 """
+
+
+@pytest.fixture(autouse=True)
+def made_by_make_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(ROOT / ".venv-environments"))
 
 
 def call(*words: str, status: int = 0) -> str:
