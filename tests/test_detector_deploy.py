@@ -39,6 +39,12 @@ def found(path: Path, picture: Path, score: float = 0.3) -> Detections:
     return boxes
 
 
+@pytest.fixture(autouse=True)
+def environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look where `make setup-environments` puts what runs in a browser."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path(__file__).parent.parent / ".venv-environments"))
+
+
 @pytest.fixture
 def page() -> Iterator[Page]:
     if not WebRuntimes().ready or browser.found() is None:

@@ -102,9 +102,10 @@ def test_what_was_tried_is_shown_where_no_file_is_kept(tmp_path: Path) -> None:
     net = next(net for net in nets() if net.name == "fashion_mnist, outlier")
     torch.save(net.model.state_dict(), tmp_path / "outlier.pth")
     done = call(
-        "export", "sample:mobilenet_v2_tiny", "--model-args", '{"width_mult": 0.5}', "--weights", str(tmp_path / "outlier.pth"), "--input", "1x28x28",
-        "--mean", "0.2836", "--std", "0.3489", "--calib", f"npz:{SAMPLES / 'fashion_mnist' / 'data.npz'}", "--format",
-        "onnx", "--quant", "int8", "--rungs", "bias-correction,precision", "--budget", "0.2", "--out",
+        "export", "sample:mobilenet_v2_tiny", "--model-args", '{"width_mult": 0.5}', "--weights",
+        str(tmp_path / "outlier.pth"), "--input", "1x28x28", "--mean", "0.2836", "--std", "0.3489", "--calib",
+        f"npz:{SAMPLES / 'fashion_mnist' / 'data.npz'}", "--format", "onnx", "--quant", "int8", "--rungs",
+        "bias-correction,precision", "--budget", "0.2", "--out",
         str(tmp_path / "out"), status=1,
     )  # fmt: skip
     for word in ("what was tried", "per-channel", "bias-correction", "no target was named"):
@@ -129,6 +130,17 @@ class Reshaped(nn.Module):
         """(n, 1, 28, 28) -> (?, 10)."""
         y: torch.Tensor = self.linear(x.reshape(self.shape))
         return y
+
+
+@pytest.mark.group("export")
+def test_what_fails_takes_the_others_with_it_and_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("onnx2tf")
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 3, 2, 1), nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)
+    )
+    with pytest.raises(ExportError, match=r"tflite failed.*HARD_SWISH.*none of the files is kept: export the others"):
+        exported(net, tmp_path, formats="tflite", quant=["fp32", "int8x16"])
+    assert not list(tmp_path.glob("*.tflite*"))
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ class Files:
     made: Mapping[str, Artifact]
     wanted: Array  # (n, 10) of the network, probabilities if the files give them
     seen: Array  # (n, 1, 28, 28) what the network takes
+    pixels: NDArray[np.uint8]  # (n, 1, 28, 28) the calibration pictures
 
 
 def pictures(part: str, some: slice) -> NDArray[np.uint8]:
@@ -59,7 +60,7 @@ def exported(out: Path, formats: str, quant: str, **options: Any) -> Files:
         wanted = model.eval()(torch.from_numpy(prepare(pictures("test", HELD))))
     wanted = wanted.softmax(1) if options.get("head") == "softmax" else wanted
     found = {f"{e.artifact.scheme}.{e.artifact.format}": artifact.read(e.artifact.path) for e in made}
-    return Files(found, wanted.numpy(), prepare(pixels))
+    return Files(found, wanted.numpy(), prepare(pixels), pixels.transpose(0, 3, 1, 2))
 
 
 def entered(about: Artifact) -> NDArray[Any]:
@@ -201,3 +202,10 @@ def same_figures(calibration: Mapping[str, Any], x: NDArray[Any]) -> None:
     assert (calibration["number"], calibration["distinct"]) == (len(x), len(np.unique(x, axis=0)))
     for name, figure in (("mean", np.mean), ("std", np.std), ("minimum", np.min), ("maximum", np.max)):
         assert calibration[name] == pytest.approx([figure(x.astype(np.float64))], abs=1e-5), name
+
+
+@pytest.mark.group("export")
+@pytest.mark.parametrize("files", ["pixels"], indirect=True)
+def test_the_statistics_of_a_file_of_pixels_are_those_of_the_pictures(files: Files) -> None:
+    for about in files.made.values():
+        same_figures(about.calibration, files.pixels)

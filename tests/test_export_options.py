@@ -355,7 +355,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_kept(tmp_path: Path) -> None
     )
     assert done.returncode == 2, done.stderr
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("nbedge: ")
+    assert last.startswith(f"nbedge: {out}/")
     assert "No space left on device; check the path, its permissions and the space on the disk" in last
     assert "Traceback" not in done.stderr
     assert set(done.stdout.split()) <= {"logs", "chosen.fp32.onnx", "chosen.fp32.onnx.json"}

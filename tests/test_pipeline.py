@@ -95,6 +95,17 @@ def test_an_emulator_that_is_not_here_is_missed_before_anything_is_trained(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_second_converter_that_is_not_here_is_missed_before_anything_is_trained(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = read(recipe)
+    there = replace(found, export=replace(found.export, backend=("onnx2tf", "litert")))
+    with pytest.raises(MissingDependencyError, match="nbedge doctor --install litert"):
+        run_recipe(there, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.group("path")
 def test_the_whole_path_leaves_real_files_with_their_verdicts(finished: Path) -> None:
     names = {f"exports/small.{scheme}.{format}" for scheme in ("fp32", "int8") for format in ("onnx", "tflite")}

@@ -18,9 +18,10 @@ class Asked:
     Attributes:
         model: the module.
         preprocessing: how a picture becomes its input; None where inputs are no pictures.
-        calibration: (n, c, h, w) inputs that quantizers see.
+        calibration: (n, c, h, w) inputs for quantizers.
         held: (n, c, h, w) inputs that files are judged on.
         head: what it gives, "logits" or "softmax".
+        pixels: whether inputs are pixels, 0 to 255.
     """
 
     model: nn.Module
@@ -28,6 +29,16 @@ class Asked:
     calibration: NDArray[np.float32]
     held: NDArray[np.float32]
     head: str = "logits"
+    pixels: bool = False
+
+    @property
+    def shown(self) -> NDArray[np.float32]:
+        """Calibration inputs as quantizers are given them: pixels in their whole range, for files take them as they are."""
+        if not self.pixels:
+            return self.calibration
+        found = self.calibration.copy()
+        found[0, :, 0, 0], found[0, :, 0, 1] = 0, 255
+        return found
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -47,9 +58,8 @@ class Asked:
         if self.preprocessing is None:
             raise InputError("the input type uint8-image is that of pictures, and the inputs are none; leave it out")
         calibration, held = (self.preprocessing.pixels(x) for x in (self.calibration, self.held))
-        # the whole range of a pixel: then an integer file takes pixels as they are
-        calibration[0, :, 0, 0], calibration[0, :, 0, 1] = 0, 255
         model = Normalized(self.model, self.preprocessing)
         return replace(
-            self, model=model, preprocessing=self.preprocessing.of_pixels(), calibration=calibration, held=held
-        )
+            self, model=model, preprocessing=self.preprocessing.of_pixels(), calibration=calibration, held=held,
+            pixels=True,
+        )  # fmt: skip

@@ -2,7 +2,8 @@
 
 import functools
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ from torch import Tensor, nn
 from nbedge import files
 from nbedge.artifact import SCHEMES
 from nbedge.conversion.asked import Asked
-from nbedge.conversion.chain import planned, require, steps_again
+from nbedge.conversion.chain import Step, planned, require, steps_again
 from nbedge.conversion.ladder import Ladder, Made, State
 from nbedge.conversion.options import Options
 from nbedge.conversion.places import Places, file_name
 from nbedge.conversion.remedies import Remedies
 from nbedge.conversion.workshop import Exported, Progress, Workshop, within_ladder
-from nbedge.errors import InputError
+from nbedge.errors import ExportError, GateError, InputError
 from nbedge.evaluation import named
 from nbedge.preprocessing import Preprocessing
 from nbedge.task import CLASSIFICATION, task_of
@@ -109,7 +110,7 @@ def export(
         raise InputError(f"every number of the calibration inputs is {seen.flat[0]:g}; give real ones")
     held = seen if check_on is None else stacked(check_on, "check_on", shape)
     limits = replace(limits or Limits(), accuracy_loss=options.budget)
-    with tempfile.TemporaryDirectory(prefix="nbedge-export-") as folder:
+    with tempfile.TemporaryDirectory(prefix="nbedge-export-") as folder, _all_or_none(chain):
 
         def workshop(treated: nn.Module, remedies: frozenset[str]) -> Workshop:
             asked = Asked(treated, preprocess, seen, held).with_head(options.head).with_input(options.input_type)
@@ -132,6 +133,17 @@ def export(
         for backend in options.backend[1:]:
             made = [_compared(one, backend, options, progress) for one in made]
         return [work.keep(one.exported) for one in made]
+
+
+@contextmanager
+def _all_or_none(chain: Sequence[Step]) -> Iterator[None]:
+    """Say of a file that fails what becomes of the others."""
+    try:
+        yield
+    except (ExportError, GateError) as error:
+        if sum(len(step.kept) for step in chain) > 1:
+            error.args = (f"{error}; none of the files is kept: export the others apart from it",)
+        raise
 
 
 def _compared(made: Made, backend: str, options: Options, progress: Progress) -> Made:

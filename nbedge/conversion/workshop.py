@@ -135,7 +135,7 @@ class Workshop:
 
     def prepare(self, chain: Sequence[Step]) -> None:
         """Write what every chain starts from: torch.export programs of each batch, and the calibration inputs."""
-        np.save(self.places.calibration, self.asked.calibration)
+        np.save(self.places.calibration, self.asked.shown)
         batches = {step.batch for step in chain if step.source is None}
         for batch in (batch for batch in batches if not self.places.program(batch).exists()):
             # a plain contiguous example: channels-last strides would leave Gather operators in the ONNX graph
