@@ -95,3 +95,8 @@ def needs(extra: str) -> Iterator[None]:
         raise MissingDependencyError(
             f"the package {error.name!r} is not installed; run: pip install 'nbedge[{extra}]'"
         ) from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what somebody else's error says, or else what kind it is."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

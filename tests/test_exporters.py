@@ -20,7 +20,8 @@ from nbedge.artifact import TensorSpec
 from nbedge.conversion.process import environment
 from nbedge.errors import ExportError
 from nbedge.exporter import Job, exporters
-from nbedge.runtime import LEVELS, Runner, of_onnx, open_file
+from nbedge.runtime import Runner, of_onnx, open_file
+from nbedge.runtime.onnx import optimization_levels
 from nbedge.verification import Limits, Verdict, levels
 from nbedge.verification.levels import levels_agree
 from nbedge_exporters import onnx, onnx_int8
@@ -355,8 +356,8 @@ def test_a_level_of_optimization_that_answers_otherwise_fails(
         runner = of_onnx(path, level=level)
         return replace(runner, run=lambda given: {name: y * factor for name, y in runner.run(given).items()})
 
-    for wrong in LEVELS:
-        answering = {level: of_onnx for level in LEVELS} | {wrong: spoiled}
+    for wrong in optimization_levels():
+        answering = {level: of_onnx for level in optimization_levels()} | {wrong: spoiled}
         monkeypatch.setattr(levels, "of_onnx", lambda path, level, how=answering: how[level](path, level=level))
         found = levels_agree(converted.folder / file, converted.pictures[:4], file == "int8.onnx", Limits())
         assert found.verdict is Verdict.FAIL

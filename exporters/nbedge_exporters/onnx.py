@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nbedge.errors import ExportError, needs
+from nbedge.errors import ExportError, first_line, needs
 from nbedge.evaluation import joined, named
 from nbedge.exporter import Job
 from nbedge.runtime import Runner, import_onnxruntime, open_file
@@ -100,7 +100,7 @@ def _right_one(job: Job) -> Any:
                 raise
             raise ExportError(
                 f"torch's ONNX exporter answers wrongly (max|Δ|/RMS {found['torch.export']:.2g}), and its older one "
-                f"cannot write operator set {_opset(job)} ({_first_line(error)}); choose another --opset"
+                f"cannot write operator set {_opset(job)} ({first_line(error)}); choose another --opset"
             ) from error
         found[name] = _error(program, model, x)
         if found[name] <= WRONG:
@@ -115,10 +115,6 @@ def _right_one(job: Job) -> Any:
 
 def _opset(job: Job) -> int:
     return int(job.settings.get("opset", OPSETS[0]))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _export(program: Any, job: Job, dynamo: bool) -> Any:

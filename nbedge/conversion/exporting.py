@@ -22,7 +22,7 @@ from nbedge.conversion.options import Options
 from nbedge.conversion.places import Places, file_name
 from nbedge.conversion.remedies import Remedies
 from nbedge.conversion.workshop import Exported, Progress, Workshop, within_ladder
-from nbedge.errors import ExportError, GateError, InputError
+from nbedge.errors import ExportError, GateError, InputError, first_line
 from nbedge.evaluation import named
 from nbedge.preprocessing import Preprocessing
 from nbedge.task import CLASSIFICATION, task_of
@@ -181,7 +181,7 @@ def _refuse_fixed_batch(model: nn.Module, example_input: Tensor) -> None:
         counts = {len(y) for y in named(model(torch.cat([example_input[:1]] * 2))).values()}
     except (RuntimeError, ValueError, IndexError) as error:
         raise InputError(
-            f"the model takes no 2 inputs at once ({str(error).splitlines()[0]}), which its files are judged with; "
+            f"the model takes no 2 inputs at once ({first_line(error)}), which its files are judged with; "
             "write -1 for the batch where its forward reshapes"
         ) from error
     if counts != {2}:

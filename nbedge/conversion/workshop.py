@@ -20,7 +20,7 @@ from nbedge.conversion.chain import Step
 from nbedge.conversion.diagnosis import traced_back
 from nbedge.conversion.line import Line
 from nbedge.conversion.places import Places
-from nbedge.errors import ExportError, GateError, InputError, MissingDependencyError
+from nbedge.errors import ExportError, GateError, InputError, MissingDependencyError, first_line
 from nbedge.graph import read
 from nbedge.runtime import open_file
 from nbedge.subject import Subject
@@ -317,7 +317,7 @@ def _traced(model: nn.Module, example: Tensor, sizes: Any) -> torch.export.Expor
     try:
         return torch.export.export(model, (example,), dynamic_shapes=sizes)
     except Exception as error:  # whatever the model's own code raises under it
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ExportError(
             f"torch.export cannot trace the model ({reason}); its forward may not depend on the values of its input"
         ) from error

@@ -9,7 +9,7 @@ import numpy as np
 
 from nbedge import files
 from nbedge.artifact import QUANTIZATION
-from nbedge.errors import InputError, needs
+from nbedge.errors import InputError, first_line, needs
 from nbedge.graph.records import Graph, Operator, Tensor
 
 #: key of a node's metadata in which torch.onnx writes the paths of the modules it comes from
@@ -64,7 +64,7 @@ def load_onnx(path: Path) -> Any:
     except InputError:
         raise
     except Exception as error:  # protobuf and the checker raise several unrelated classes
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(f"{path} is no ONNX file, or damaged ({reason}); export it again") from error
 
 

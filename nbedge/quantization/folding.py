@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from nbedge.errors import ExportError
+from nbedge.errors import ExportError, first_line
 from nbedge.tracing import evaluating
 
 ATEN = torch.ops.aten
@@ -87,7 +87,7 @@ def folded(model: nn.Module, shape: tuple[int, ...]) -> fx.GraphModule:
             # operators in place become ordinary ones
             module = program.run_decompositions({}).module(check_guards=False)
     except Exception as error:  # whatever the model's own code raises under it
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ExportError(f"torch.export cannot trace the model for any number of inputs ({reason})") from error
     assert isinstance(module, fx.GraphModule)
     _own_numbers_(module)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbedge.artifact import TensorSpec
-from nbedge.errors import InputError, needs
+from nbedge.errors import InputError, first_line, needs
 from nbedge.evaluation import named
 from nbedge.runtime.runner import Arrays, Runner, layout
 
@@ -55,7 +55,7 @@ def of_program(path: Path) -> Runner:
         program = torch.export.load(path)
         module = program.module()
     except Exception as error:  # a bad archive raises whatever its parts raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(f"torch.export cannot load {path}: {reason}; write it again with torch.export.save") from error
     users = {spec.arg.name for spec in program.graph_signature.input_specs if spec.kind.name == "USER_INPUT"}
     entries = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in users]

@@ -2,30 +2,24 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from nbedge.artifact import QUANTIZATION, TensorSpec
-from nbedge.errors import InputError, needs
+from nbedge.errors import InputError, first_line, needs
 from nbedge.machine import onnxruntime_kernels
 from nbedge.runtime.runner import Arrays, Runner, layout
 
 #: ONNX Runtime's names of the types that are not numpy's
 _TYPES = {"float": "float32", "double": "float64"}
 
-
-class _Levels(Iterable[str]):
-    """The names of its enumeration's members, from the least to the most; releases differ in them."""
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(import_onnxruntime().GraphOptimizationLevel.__members__)
-
-
-#: ONNX Runtime's levels of optimization, read where they are used: importing it takes long
-LEVELS = _Levels()
-#: the one that it uses itself
+#: the level of optimization that it uses itself
 USUAL = "ORT_ENABLE_ALL"
+
+
+def optimization_levels() -> tuple[str, ...]:
+    """Return ONNX Runtime's names of its levels of optimization; releases differ in them."""
+    return tuple(import_onnxruntime().GraphOptimizationLevel.__members__)
 
 
 def import_onnxruntime() -> Any:
@@ -42,7 +36,7 @@ def of_onnx(path: Path, threads: int = 1, level: str = USUAL) -> Runner:
     Args:
         path: the file.
         threads: used by the kernels.
-        level: of optimization, one of `LEVELS`.
+        level: of optimization, one of `optimization_levels()`.
 
     Raises:
         InputError: ONNX Runtime cannot load it.
@@ -75,5 +69,5 @@ def _spec(value: Any, noted: dict[str, str]) -> TensorSpec:
 
 def unreadable(path: Path, runtime: str, error: Exception) -> InputError:
     """Return the error that says, in one sentence, that `runtime` cannot load the file."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = first_line(error)
     return InputError(f"{runtime} cannot load {path}: {reason}; export the file again")

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nbedge.runtime import LEVELS, answers, of_onnx
-from nbedge.runtime.onnx import USUAL
+from nbedge.runtime import answers, of_onnx
+from nbedge.runtime.onnx import USUAL, optimization_levels
 from nbedge.verification.agreement import Limits, relative_error, sqnr_db
 from nbedge.verification.equivalence import Check, at_least, at_most
 
@@ -16,7 +16,7 @@ def levels_agree(path: Path, x: NDArray[np.float32], quantized: bool, limits: Li
 
     An integer file rounds otherwise where its steps are not fused, so that it is judged as quantized files are.
     """
-    found = {level: answers(of_onnx(path, level=level), x) for level in LEVELS}
+    found = {level: answers(of_onnx(path, level=level), x) for level in optimization_levels()}
     usual, detail = found[USUAL], f"{len(x)} inputs; {', '.join(found)}"
     pairs = [(usual[name], other[name]) for level, other in found.items() if level != USUAL for name in usual]
     if quantized:
