@@ -33,7 +33,7 @@ class Asked:
 
     @property
     def shown(self) -> NDArray[np.float32]:
-        """Calibration inputs as quantizers are given them: pixels in their whole range, for files take them as they are."""
+        """What quantizers are given: pixels in their whole range, so that integer files take them as they are."""
         if not self.pixels:
             return self.calibration
         found = self.calibration.copy()
