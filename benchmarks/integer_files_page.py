@@ -21,8 +21,11 @@ OWN = {
 }
 #: net -> tool -> row
 Found = Mapping[str, Mapping[str, Row]]
+#: networks that were spoiled so that the accuracy ladder is climbed
+SPOILED = ("fashion_mnist, spread", "fashion_mnist, outlier")
 BESIDE = ("network", "file", "most accurate peer", "loses more than it, points", "95 %", "latency / the fastest peer's",
-          "95 %", "export / its converter's own", "95 %")  # fmt: skip
+          "95 %", "export / its converter's own")  # fmt: skip
+EXPORT = ("file", "its converter's own command", "networks", "ours / its own", "95 %")
 ALONE = ("network", "file", "top-1 loss, points", "95 %", "SQNR, dB", "latency, ms", "peak memory, kB", "size, kB",
          "export, s")  # fmt: skip
 
@@ -61,8 +64,11 @@ def latency(row: Row) -> float:
 
 
 def tables(found: Found) -> str:
-    """Return both tables, and the line between them."""
-    return "\n".join([*_table(BESIDE, _beside(found)), "", "Every file:", "", *_table(ALONE, _alone(found))])
+    """Return the tables, and the lines between them."""
+    return "\n".join([
+        *_table(BESIDE, _beside(found)), "", "Seconds of an export where no rung is climbed, over these networks:", "",
+        *_table(EXPORT, _exported(found)), "", "Every file:", "", *_table(ALONE, _alone(found)),
+    ])  # fmt: skip
 
 
 def _beside(found: Found) -> Iterator[Sequence[str]]:
@@ -72,8 +78,21 @@ def _beside(found: Found) -> Iterator[Sequence[str]]:
         own = found[row["net"]][OWN[row["tool"]]]
         yield (
             row["net"], row["tool"], best["tool"], f"{behind['points']:.2f}", f"± {behind['margin']:.2f}",
-            *_ratio(fastest(peers)["latencies_ms"], row["latencies_ms"]), *_ratio(own["seconds"], row["seconds"]),
+            *_ratio(fastest(peers)["latencies_ms"], row["latencies_ms"]), _ratio(own["seconds"], row["seconds"])[0],
         )  # fmt: skip
+
+
+def _exported(found: Found) -> Iterator[Sequence[str]]:
+    for tool, own in OWN.items():
+        ratio, low, high = export_ratio(found, tool)
+        yield tool, own, str(len(found.keys() - set(SPOILED))), f"{ratio:.2f}", f"{low:.2f} to {high:.2f}"
+
+
+def export_ratio(found: Found, tool: str) -> tuple[float, float, float]:
+    """Return our seconds over those of the converter's own command, and its 95 % interval over the networks."""
+    plain = [tools for net, tools in found.items() if net not in SPOILED]
+    ours, own = ([geometric_interval(tools[name]["seconds"])[0] for tools in plain] for name in (tool, OWN[tool]))
+    return ratio_interval(own, ours)
 
 
 def _alone(found: Found) -> Iterator[Sequence[str]]:

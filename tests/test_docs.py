@@ -56,7 +56,7 @@ TOO_LONG = {
     "python benchmarks/pruning.py",
     "PYTHONPATH=benchmarks python benchmarks/detection.py --pictures cifar10-jpeg --work runs/detection",
     "PYTHONPATH=benchmarks python benchmarks/detection_int8.py",
-    "python benchmarks/integer_files.py --cifar10 FOLDER",
+    "python benchmarks/integer_files.py --rounds 2 --cifar10 FOLDER",
     "python benchmarks/tflite_runtime.py",
     "python benchmarks/harness.py --record 200 --loops 10",
     "python benchmarks/mlperf_tiny.py FOLDER",

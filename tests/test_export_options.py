@@ -168,6 +168,7 @@ def test_an_onnx_file_of_any_batch_and_operator_set(tmp_path: Path) -> None:
     call(f"export {TINY} --format onnx --quant fp32,int8 --calib {DATA} --out {tmp_path} --name f {options}")
     model = onnx.load(tmp_path / "f.fp32.onnx")
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 23)]
+    assert model.ir_version == 11  # the first that has this operator set
     for name in ("f.fp32.onnx", "f.int8.onnx"):
         assert artifact.read(tmp_path / name).inputs[0].shape == (0, 1, 28, 28)
         assert open_file(tmp_path / name).inputs[0].shape[0] == 0

@@ -143,6 +143,8 @@ def _export(program: Any, job: Job, dynamo: bool) -> Any:
     if found != {"": opset}:
         raise ExportError(f"torch wrote ONNX of the operator sets {found}, not {opset}; choose another --opset")
     _forget_machine(model)
+    # the oldest form that has these operators, so that the runtimes of an older operator set read the file
+    model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))
     return model
 
 
