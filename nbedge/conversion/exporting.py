@@ -168,17 +168,18 @@ def _refuse_unfit(
     _refuse_no_numbers(model)
     with evaluating(model), torch.inference_mode():
         found = named(model(example_input))
-        _refuse_fixed_batch(model, example_input)
     wrong = task_of(task).unfit(found, classes) if task else ""
     if head == "softmax" and task_of(task) is not CLASSIFICATION:
         raise InputError(f"the head softmax is of classes, and the model does {task}; leave it out")
     if wrong:
         raise InputError(f"the model {wrong}")
+    _refuse_fixed_batch(model, example_input)
 
 
 def _refuse_fixed_batch(model: nn.Module, example_input: Tensor) -> None:
     try:
-        counts = {len(y) for y in named(model(torch.cat([example_input[:1]] * 2))).values()}
+        with evaluating(model), torch.inference_mode():
+            counts = {len(y) for y in named(model(torch.cat([example_input[:1]] * 2))).values()}
     except (RuntimeError, ValueError, IndexError) as error:
         raise InputError(
             f"the model takes no 2 inputs at once ({first_line(error)}), which its files are judged with; "
