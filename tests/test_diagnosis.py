@@ -50,6 +50,8 @@ def program(net: nn.Module, size: int, path: Path, channels: int = 1) -> Path:
         (nn.Conv2d(1, 2, 3, 2, 0), 28, False),  # pads nothing, and SAME would be larger
         (nn.Conv2d(1, 2, 3, 2, 3), 28, False),  # larger than SAME
         (nn.Conv2d(1, 2, 3, 2, 2, 2), 28, True),
+        (nn.Conv2d(1, 2, 3, padding="same"), 28, False),
+        (nn.Sequential(nn.Flatten(2), nn.Conv1d(1, 2, 3, 2, 1)), 28, False),
     ],
 )
 def test_convolutions_that_tflite_could_pad_itself_are_found(

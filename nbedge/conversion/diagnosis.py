@@ -29,7 +29,7 @@ REPLACEMENTS: Mapping[str, str] = {
 }  # fmt: skip
 #: suspects that are named
 SHOWN = 3
-#: of ATen's convolutions: places of stride, padding and dilation among the arguments
+#: of ATen's conv2d: places of stride, padding and dilation among the arguments
 STRIDE, PADDING, DILATION = 3, 4, 5
 
 
@@ -49,7 +49,7 @@ def padded(program: Path) -> list[str]:
     """
     found: dict[str, None] = {}
     for node in torch.export.load(program).graph.nodes:
-        if node.op == "call_function" and str(node.target).startswith(("aten.conv2d", "aten.convolution")):
+        if node.target is torch.ops.aten.conv2d.default:  # its other form has a padding of words, SAME among them
             name = _module_path(node)
             if name and not _is_same(node):
                 found[name] = None
