@@ -117,12 +117,12 @@ def refuse_target(path: Path, overwrite: bool) -> None:
     files.refuse_existing(path, overwrite)
 
 
-def save_checkpoint(path: Path, model: nn.Module, about: Checkpoint) -> None:
+def save_checkpoint(path: Path | str, model: nn.Module, about: Checkpoint) -> None:
     """Write the weights of `model` and `about` to `path`, whole or not at all; equal content gives equal bytes."""
     about = replace(about, versions=versions())
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     # one metadata key only: safetensors writes several in no fixed order
-    files.write_bytes(path, save(state, {KEY: json.dumps(about.to_dict(), sort_keys=True)}))
+    files.write_bytes(Path(path), save(state, {KEY: json.dumps(about.to_dict(), sort_keys=True)}))
 
 
 def versions() -> dict[str, str]:
@@ -130,7 +130,9 @@ def versions() -> dict[str, str]:
     return {"nbedge": __version__, "torch": str(torch.__version__)}
 
 
-def load_checkpoint(path: Path, *, model: str | None = None, trust: bool = False) -> tuple[nn.Module, Checkpoint]:
+def load_checkpoint(
+    path: Path | str, *, model: str | None = None, trust: bool = False
+) -> tuple[nn.Module, Checkpoint]:  # fmt: skip
     """Build the model that `path` describes, load its weights strictly, and return it in eval mode.
 
     Args:
@@ -141,6 +143,7 @@ def load_checkpoint(path: Path, *, model: str | None = None, trust: bool = False
     Raises:
         CheckpointError: the file is missing, cut short, a pickle, not nbedge's, or belongs to another model.
     """
+    path = Path(path)
     about = read_metadata(path)
     if model is not None:
         about = replace(about, model=ModelReference(model, about.model.arguments))

@@ -39,7 +39,7 @@ Inputs = Tensor | NDArray[np.float32] | Iterable[Tensor | NDArray[np.float32]]
 
 def export(
     model: nn.Module,
-    example_input: Tensor,
+    example_input: Tensor | NDArray[np.float32],
     *,
     calibration: Inputs,
     preprocess: Preprocessing | None,
@@ -94,7 +94,7 @@ def export(
         InputError: a file is there already, or there are no inputs.
     """
     formats, quant = ([names] if isinstance(names, str) else list(names) for names in (formats, quant))
-    out, options = Path(out), options or Options()
+    out, options, example_input = Path(out), options or Options(), torch.as_tensor(example_input)
     if Path(name).name != name:
         raise InputError(f"{name!r} is no name of a file; give letters, numbers and signs other than '/'")
     chain, again = planned(formats, quant, options)
