@@ -140,9 +140,11 @@ def test_metadata_hold_the_normalisation_of_a_float_input(tmp_path: Path, schema
 
 
 @pytest.mark.group("export")
-def test_a_file_for_a_microcontroller_holds_no_metadata(tmp_path: Path) -> None:
-    line = f"export {TINY} --format tflite --quant int8 --calib {DATA} --out {tmp_path} --name f --target tflm"
-    call(line)
+@pytest.mark.parametrize(
+    "options", ["--target tflm", "--target ethos-u --input-type uint8-image"], ids=["tflm", "pixels for ethos-u"]
+)
+def test_a_file_for_a_microcontroller_holds_no_metadata(tmp_path: Path, options: str) -> None:
+    call(f"export {TINY} --format tflite --quant int8 --calib {DATA} --out {tmp_path} --name f {options}")
     path = tmp_path / "f.int8.tflite"
     assert not zipfile.is_zipfile(path)
     assert "TFLITE_METADATA" not in read(path).metadata
