@@ -1,6 +1,7 @@
 """Measure integer files, ours and the peers', and write what was found into docs/results.md.
 
-`benchmarks/integer_files.py --cifar10 FOLDER`: every tool gets the same network and the same calibration pictures.
+`benchmarks/integer_files.py --cifar10 FOLDER`, after `nbedge doctor --install litert`: every tool gets the same network
+and the same calibration pictures.
 Accuracy is that on the test pictures, in ONNX Runtime or LiteRT with XNNPACK. Latency is that of one thread, a fresh
 process a file, the files of a network in turn. Seconds are those of whole processes from the torch network to the file,
 the tools in turn: torch's ONNX exporter included for the peers that start from ONNX, the verification for ours. Each
